@@ -1,0 +1,63 @@
+# Two commands do everything: `make demo` and `make test`. Both need Python 3.11+ and make.
+# `make check` is what one runs all the time.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# Changes of what is to be installed, and only these, install again.
+STAMP := $(VENV)/.installed-$(shell cat constraints.txt pyproject.toml clients/python/pyproject.toml | cksum | cut -d' ' -f1)
+PACKAGES := svckit scheduler_svc trainer_svc monitor_svc
+TESTS ?= tests
+WORKERS ?= 2
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check lint types contract stubs baseline unit clean
+
+help: ## Show what there is
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+
+$(STAMP):
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Tunewright needs Python 3.11 or newer; set PYTHON=...")'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "Installing pinned versions into $(VENV) (about two minutes, the first time only)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
+		--editable 'clients/python[cli]' --editable '.[train,dev]'
+	@rm -f $(VENV)/.installed-*
+	@touch $@
+
+setup: $(STAMP) ## Make .venv with pinned versions
+
+demo: $(STAMP) ## Train a tiny model through the three services, and show the result
+	@$(BIN)/tunewright demo
+
+check: lint types contract unit ## All that is quick: style, types, contract, unit tests
+
+lint: $(STAMP)
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check --quiet .
+	@$(BIN)/lint-imports --no-cache
+
+types: $(STAMP)
+	@$(BIN)/mypy -p tunewright $(PACKAGES:%=-p %)
+	@$(BIN)/mypy tests scripts benchmarks
+
+contract: $(STAMP)
+	@$(BIN)/buf lint
+	@$(BIN)/buf format --diff --exit-code
+	@$(BIN)/buf breaking --against protos/baseline.binpb
+	@$(BIN)/python scripts/generate_stubs.py --check
+
+unit: $(STAMP)
+	@$(BIN)/pytest --quiet --numprocesses $(WORKERS) -m 'not training' tests/unit
+
+test: lint types contract ## Everything that CI runs
+	@$(BIN)/pytest --numprocesses $(WORKERS) --dist worksteal $(TESTS)
+
+stubs: $(STAMP) ## Generate clients/python/tunewright/v1 from protos/
+	@$(BIN)/buf format --write
+	@$(BIN)/python scripts/generate_stubs.py
+
+baseline: $(STAMP) ## Take the contract as it is for the one that must not be broken
+	@$(BIN)/buf build --output protos/baseline.binpb
+
+clean: ## Remove .venv and caches
+	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

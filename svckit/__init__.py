@@ -1,0 +1,1 @@
+"""What the three services share: server assembly, configuration, storage access, the job spec."""
