@@ -46,7 +46,7 @@ class Database:
     @contextmanager
     def write(self) -> Iterator[Connection]:
         """A transaction that may write; committed at the end, rolled back on any exception."""
-        with _refusing(), self.engine.connect() as connection:
+        with refusing(), self.engine.connect() as connection:
             connection = connection.execution_options(**{_IMMEDIATE: True})
             with connection.begin():
                 yield connection
@@ -54,7 +54,7 @@ class Database:
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """A transaction that only reads, on one snapshot with SQLite."""
-        with _refusing(), self.engine.connect() as connection, connection.begin():
+        with refusing(), self.engine.connect() as connection, connection.begin():
             yield connection
 
     async def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -121,7 +121,8 @@ def _sqlite_engine(url: URL, busy_timeout_ms: int) -> Engine:
 
 
 @contextmanager
-def _refusing() -> Iterator[None]:
+def refusing() -> Iterator[None]:
+    """Turns the driver's errors into refusals."""
     try:
         yield
     except PoolTimeoutError:

@@ -18,7 +18,7 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, MetaData, text
 
-from svckit.database import Database
+from svckit.database import Database, refusing
 
 # Any constant will do; it keeps two services' migrations on one PostgreSQL apart from nobody else.
 _ADVISORY_LOCK = 0x7475_6E65
@@ -75,7 +75,7 @@ def _locked(database: Database) -> Iterator[None]:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
         return
-    with database.engine.connect() as connection:
+    with refusing(), database.engine.connect() as connection:
         connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": _ADVISORY_LOCK})
         try:
             yield

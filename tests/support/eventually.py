@@ -6,21 +6,30 @@ import asyncio
 import inspect
 import time
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import Any, TypeVar, overload
 
 T = TypeVar("T")
 
 _PAUSE_SECONDS = 0.02
 
 
+@overload
 async def eventually(
-    condition: Callable[[], T | Awaitable[T]], timeout_seconds: float = 10.0, what: str = ""
-) -> T:
+    condition: Callable[[], Awaitable[T]], timeout_seconds: float = 10.0, what: str = ""
+) -> T: ...
+@overload
+async def eventually(
+    condition: Callable[[], T], timeout_seconds: float = 10.0, what: str = ""
+) -> T: ...
+async def eventually(
+    condition: Callable[[], Any], timeout_seconds: float = 10.0, what: str = ""
+) -> Any:
     """The first truthy value of `condition` (plain or async); AssertionError after the bound."""
     deadline = time.monotonic() + timeout_seconds
     while True:
-        result = condition()
-        value: T = await result if inspect.isawaitable(result) else result
+        value = condition()
+        if inspect.isawaitable(value):
+            value = await value
         if value:
             return value
         assert time.monotonic() < deadline, _complaint(condition, what, value, timeout_seconds)

@@ -1,0 +1,1 @@
+"""Records to and from messages, for servicers and gateways alike."""

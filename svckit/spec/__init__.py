@@ -1,0 +1,25 @@
+"""The job spec: one validated model for RPCs and recipe files."""
+
+from svckit.spec.enums import Accelerator, Backend, DataFormat
+from svckit.spec.invalid import InvalidSpec
+from svckit.spec.model import (
+    DataSource,
+    Hyperparameters,
+    JobSpec,
+    ModelSource,
+    Resources,
+    RetryPolicy,
+)
+
+__all__ = [
+    "Accelerator",
+    "Backend",
+    "DataFormat",
+    "DataSource",
+    "Hyperparameters",
+    "InvalidSpec",
+    "JobSpec",
+    "ModelSource",
+    "Resources",
+    "RetryPolicy",
+]
