@@ -1,0 +1,186 @@
+"""From rows to token ids: what is kept, cut, left out, and in how much memory."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from google.protobuf.json_format import MessageToDict
+
+from tests.unit.child.launching import call_warm
+from trainer_svc.child.failure import Cause, RunFailed
+from trainer_svc.child.masks import ChatEncoder
+from trainer_svc.child.prepare import IGNORED, Recipe, file_source, prepare
+from trainer_svc.child.receipts import Tally
+
+pytestmark = pytest.mark.filterwarnings("default")
+
+
+def recipe_of(model: Path, max_length: int = 64) -> Recipe:
+    from transformers import AutoTokenizer
+
+    encoder = ChatEncoder(AutoTokenizer.from_pretrained(model), assistant_only=True)
+    return Recipe(encoder, max_length, system_prompt="")
+
+
+def write_rows(path: Path, rows: list[Any]) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def chat(question: str, *answers: str) -> dict[str, Any]:
+    messages = [{"role": "user", "content": question}]
+    messages += [{"role": "assistant", "content": answer} for answer in answers]
+    return {"messages": messages}
+
+
+def prepared(
+    model: Path, path: Path, max_length: int = 64, limit: int | None = None
+) -> tuple[Any, Tally]:
+    tallies: list[Tally] = []
+    source = file_source(path.name, path, "", "train", None, limit)
+    recipe = recipe_of(model, max_length)
+    folder = path.parent / f"cache-{max_length}"
+    rows = prepare("train", [source], recipe, folder, tallies.append)
+    return rows, tallies[0]
+
+
+def test_each_row_read_is_kept_or_counted_with_its_place(assets: Path, tmp_path: Path) -> None:
+    long = "hammer " * 100
+    rows = [chat("Where?", "Here."), chat("Where?", long), chat(long, "Here."), chat("q")]
+    rows += [{"messages": []}, chat("Where?", ""), chat("Where?", "There.")]
+    path = write_rows(tmp_path / "data.jsonl", rows)
+
+    tokens, tally = prepared(assets / "model", path)
+
+    receipt = MessageToDict(tally.receipt(), preserving_proto_field_name=True)
+    dropped = {entry["reason"]: entry["places"] for entry in receipt.pop("dropped")}
+    assert dropped == {
+        "too_long": [f"{path}:3"],
+        "no_assistant_turn": [f"{path}:4"],
+        "empty": [f"{path}:5"],
+    }
+    assert receipt["rows_read"] == "7"
+    assert receipt["rows_kept"] == "4"
+    assert receipt["rows_truncated"] == "1"
+    assert len(tokens) == 4
+    assert receipt["tokens"] == str(sum(len(row["input_ids"]) for row in tokens))
+    supervised = sum(label != IGNORED for row in tokens for label in row["labels"])
+    assert receipt["supervised_tokens"] == str(supervised)
+
+
+def test_a_long_row_is_cut_at_its_end(assets: Path, tmp_path: Path) -> None:
+    path = write_rows(tmp_path / "data.jsonl", [chat("Where?", "hammer " * 100)])
+
+    whole, _ = prepared(assets / "model", path, max_length=4096)
+    cut, tally = prepared(assets / "model", path, max_length=40)
+
+    assert cut[0]["input_ids"] == whole[0]["input_ids"][:40]
+    assert cut[0]["labels"] == whole[0]["labels"][:40]
+    assert tally.rows_truncated == 1
+
+
+def test_labels_are_the_ids_where_there_is_loss(assets: Path, tmp_path: Path) -> None:
+    path = write_rows(tmp_path / "data.jsonl", [chat("Where?", "Here.")])
+
+    tokens, _ = prepared(assets / "model", path)
+
+    row = tokens[0]
+    pairs = list(zip(row["input_ids"], row["labels"], strict=True))
+    assert {label for _, label in pairs} != {IGNORED}
+    assert all(label in (IGNORED, token) for token, label in pairs)
+
+
+def test_only_the_first_n_rows_are_read(assets: Path, tmp_path: Path) -> None:
+    rows = [chat("Where?", f"Place {number}.") for number in range(9)]
+    path = write_rows(tmp_path / "data.jsonl", rows)
+
+    tokens, tally = prepared(assets / "model", path, limit=4)
+
+    assert len(tokens) == tally.rows_read == 4
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([chat("a", "b"), {"messages": [{"role": "x"}]}], ":2: message 1: unknown role 'x'"),
+        ([{"text": "a"}], ':1: expected the key "messages" or "dialog"'),
+        ([chat("hammer " * 99, "b")], "every row of .* is too long"),
+        ([{"messages": []}], "no row of .* can be used; .* empty: 1"),
+    ],
+)
+def test_data_without_use_is_refused(
+    assets: Path, tmp_path: Path, rows: list[Any], message: str
+) -> None:
+    path = write_rows(tmp_path / "data.jsonl", rows)
+
+    with pytest.raises(RunFailed, match=message) as caught:
+        prepared(assets / "model", path)
+
+    assert caught.value.cause is Cause.DATASET_INVALID
+    assert str(path) in str(caught.value)
+
+
+def test_an_empty_list_has_no_rows(assets: Path, tmp_path: Path) -> None:
+    path = tmp_path / "data.json"
+    path.write_text("[]")
+
+    with pytest.raises(RunFailed, match="has no rows"):
+        prepared(assets / "model", path)
+
+
+def test_a_dialogue_that_the_template_refuses_is_named(plain_model: Path, tmp_path: Path) -> None:
+    path = write_rows(tmp_path / "data.jsonl", [chat("a", "b"), chat("a", "b", "c")])
+    recipe = recipe_of(plain_model)
+    tokenizer: Any = recipe.encoder._tokenizer
+    tokenizer.chat_template = (
+        "{% for m in messages %}{% if (m['role'] == 'user') != (loop.index0 % 2 == 0) %}"
+        "{{ raise_exception('roles must alternate') }}{% endif %}{{ m['content'] }}{% endfor %}"
+    )
+    source = file_source(path.name, path, "", "train", None, None)
+
+    with pytest.raises(RunFailed, match=r"data.jsonl:2: the chat template .* must alternate"):
+        prepare("train", [source], recipe, tmp_path / "cache", lambda tally: None)
+
+
+def peak_growth_bytes(model: Path, path: Path, folder: Path) -> tuple[int, int]:
+    """How much anonymous memory grew at most while `path` was prepared, and rows kept."""
+    import threading
+
+    def anonymous() -> int:
+        status = Path("/proc/self/status").read_text()
+        line = next(line for line in status.splitlines() if line.startswith("RssAnon"))
+        return int(line.split()[1]) * 1024
+
+    recipe = recipe_of(model, max_length=512)
+    before = peak = anonymous()
+    done = threading.Event()
+
+    def watch() -> None:
+        nonlocal peak
+        while not done.wait(0.01):
+            peak = max(peak, anonymous())
+
+    threading.Thread(target=watch, daemon=True).start()
+    source = file_source(path.name, path, "", "train", None, None)
+    rows = prepare("train", [source], recipe, folder, lambda tally: None)
+    done.set()
+    return peak - before, len(rows)
+
+
+def test_memory_does_not_grow_with_the_rows(assets: Path, tmp_path: Path) -> None:
+    dialogue = json.dumps(["where " * 8, "here " * 8])
+    for rows in (1_000, 12_000):
+        text = '{"train": [' + ",".join([dialogue] * rows) + "]}"
+        (tmp_path / f"{rows}.json").write_text(text)
+
+    few, few_rows = call_warm(
+        peak_growth_bytes, assets / "model", tmp_path / "1000.json", tmp_path / "few"
+    )
+    many, many_rows = call_warm(
+        peak_growth_bytes, assets / "model", tmp_path / "12000.json", tmp_path / "many"
+    )
+
+    assert (few_rows, many_rows) == (1_000, 12_000)
+    # Twelve times the rows: their texts and ids alone would be over 20 MB more as lists.
+    assert many - few < 8 << 20, (few, many)

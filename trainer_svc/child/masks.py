@@ -1,0 +1,160 @@
+"""From a dialogue to token ids, and which of them carry loss.
+
+Owns the chat template's use in training. Three ways to find the assistant's
+tokens, tried in this order: the template's own generation marks; TRL's marked
+twin of a template it knows; the text itself, rendered turn by turn, where the
+assistant's turn is what follows the generation prompt, its end-of-turn token
+included and white space after that not. Refuses a tokenizer without a template
+or without character offsets, and a template in which the turns cannot be found
+(RunFailed, MODEL_INVALID).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from trainer_svc.child.failure import Cause, RunFailed
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+Chat = list[dict[str, str]]
+Span = tuple[int, int]
+PROBE: Chat = [
+    {"role": "user", "content": "first question"},
+    {"role": "assistant", "content": "first answer"},
+    {"role": "user", "content": "second question"},
+    {"role": "assistant", "content": "second answer"},
+]
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Token ids of one dialogue, and for each whether it carries loss."""
+
+    input_ids: list[int]
+    supervised: list[bool]
+
+
+class TurnsNotFound(Exception):
+    """The assistant's turns cannot be told apart in the rendered text."""
+
+
+class ChatEncoder:
+    """Encodes dialogues with one tokenizer. Can be sent to other processes."""
+
+    def __init__(self, tokenizer: "PreTrainedTokenizerBase", assistant_only: bool) -> None:
+        """Raises RunFailed."""
+        if not tokenizer.chat_template:
+            raise _refused(
+                "the tokenizer has no chat template", "Use an instruct model, or add one."
+            )
+        if not tokenizer.is_fast:
+            raise _refused("the tokenizer gives no offsets", "Use a model with a tokenizer.json.")
+        self._tokenizer = tokenizer
+        self._assistant_only = assistant_only
+        self._marked_template = _marked_template(tokenizer) if assistant_only else None
+        self._terminators = tuple(tokenizer.get_added_vocab())
+        self._probe()
+
+    def encode(self, chat: Chat) -> Encoded:
+        """Raises jinja2.TemplateError when the template refuses the dialogue, TurnsNotFound."""
+        if self._marked_template is not None:
+            return self._encode_marked(chat)
+        text = self._render(chat)
+        batch = self._tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+        ids: list[int] = batch["input_ids"]
+        if not self._assistant_only:
+            return Encoded(ids, [True] * len(ids))
+        return Encoded(ids, _mark(batch["offset_mapping"], self._turn_spans(chat, text)))
+
+    def _encode_marked(self, chat: Chat) -> Encoded:
+        batch: Any = self._tokenizer.apply_chat_template(
+            chat,
+            chat_template=self._marked_template,
+            tokenize=True,
+            return_dict=True,
+            return_assistant_tokens_mask=True,
+        )
+        return Encoded(batch["input_ids"], [bool(mark) for mark in batch["assistant_masks"]])
+
+    def _render(self, chat: Chat, prompt: bool = False) -> str:
+        text = self._tokenizer.apply_chat_template(
+            chat, tokenize=False, add_generation_prompt=prompt
+        )
+        return str(text)
+
+    def _turn_spans(self, chat: Chat, text: str) -> list[Span]:
+        """Where the assistant's turns lie in `text`, in characters. Raises TurnsNotFound."""
+        return [
+            self._turn_span(chat, index, text)
+            for index, message in enumerate(chat)
+            if message["role"] == "assistant"
+        ]
+
+    def _turn_span(self, chat: Chat, index: int, text: str) -> Span:
+        content = chat[index]["content"].strip()
+        # A template may treat the last turn in its own way: compare, and go as far as it agrees.
+        end = _common(self._render(chat[: index + 1]), text)
+        before = _common(self._render(chat[:index]), text) if index else 0
+        start = _common(self._render(chat[:index], prompt=True), text) if index else 0
+        if start <= before:  # no generation prompt in this template
+            start = text.find(content, before, end)
+        if start < 0 or content not in text[start:end]:
+            raise TurnsNotFound(f"turn {index + 1} is not where the chat template should put it")
+        return start, self._trim(text, start, end)
+
+    def _trim(self, text: str, start: int, end: int) -> int:
+        """White space after an end-of-turn token is the template's, nothing to learn."""
+        turn = text[start:end].rstrip()
+        return start + len(turn) if turn.endswith(self._terminators) else end
+
+    def _probe(self) -> None:
+        """Fails now rather than at the first row if the template cannot be used at all."""
+        try:
+            encoded = self.encode(PROBE)
+        except TurnsNotFound as error:
+            raise _refused(
+                f"the assistant's turns cannot be found in the chat template: {error}",
+                "Set assistant_only_loss to false, or add generation marks to the template.",
+            ) from None
+        if not any(encoded.supervised):
+            raise _refused(
+                "the chat template marks nothing as the assistant's",
+                "Set assistant_only_loss to false, or correct the template's generation marks.",
+            )
+
+
+def _marked_template(tokenizer: "PreTrainedTokenizerBase") -> str | None:
+    """A template with generation marks: its own, or the one TRL has for it; else None."""
+    from trl.chat_template_utils import get_training_chat_template, has_generation_markers
+
+    own: Any = tokenizer.chat_template
+    if isinstance(own, dict):
+        own = own["default"]
+    if has_generation_markers(own):
+        return str(own)
+    try:
+        return get_training_chat_template(tokenizer)
+    except ValueError:  # not one that TRL knows
+        return None
+
+
+def _common(one: str, other: str) -> int:
+    """The number of characters that both begin with."""
+    pairs = zip(one, other, strict=False)
+    short = min(len(one), len(other))
+    return next((at for at, (here, there) in enumerate(pairs) if here != there), short)
+
+
+def _mark(offsets: Sequence[Span], spans: Sequence[Span]) -> list[bool]:
+    """Whether each token has a part in one of the spans. One that begins before a span, such
+    as a word with the space before it, has to be learnt too."""
+    return [
+        any(max(start, token_start) < min(end, token_end) for start, end in spans)
+        for token_start, token_end in offsets
+    ]
+
+
+def _refused(message: str, hint: str) -> RunFailed:
+    return RunFailed(Cause.MODEL_INVALID, message, hint)

@@ -1,0 +1,127 @@
+"""Loads the tokenizer and the base model, and puts LoRA on it.
+
+Owns quantisation (NF4 with double quantisation) and the freezing of the base.
+Never runs code that comes with a model, never reads weights from pickles, and
+refuses a model whose weights do not cover it: the library would fill the rest
+with random numbers and say so in a log only (RunFailed, MODEL_INVALID).
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tunewright.v1.spec_pb2 import Hyperparameters
+
+from trainer_svc.child.failure import Cause, RunFailed
+from trainer_svc.child.hardware import Hardware
+
+if TYPE_CHECKING:
+    from peft import LoraConfig, PeftModel
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+ALL_LINEAR = "all-linear"
+
+
+@dataclass(frozen=True)
+class BaseModel:
+    """Where the base model was found. `revision` is the hub's commit, "" for a folder."""
+
+    name: str
+    revision: str
+    folder: Path
+
+
+def load_tokenizer(base: BaseModel) -> "PreTrainedTokenizerBase":
+    """The tokenizer in the model's folder."""
+    from transformers import AutoTokenizer
+
+    tokenizer: Any = AutoTokenizer.from_pretrained(
+        base.folder, trust_remote_code=False, local_files_only=True
+    )
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    if tokenizer.pad_token is None:
+        raise _refused(f"the tokenizer of {base.name} has neither a pad nor an end token")
+    return tokenizer  # type: ignore[no-any-return]  # AutoTokenizer is untyped
+
+
+def load_base(base: BaseModel, wanted: Hyperparameters, hardware: Hardware) -> "PreTrainedModel":
+    """The base model, quantised if asked for. Raises RunFailed."""
+    import torch
+    from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+    from transformers.utils.logging import disable_progress_bar
+
+    dtype = torch.bfloat16 if hardware.bf16 else torch.float32
+    quantization = None
+    if wanted.load_in_4bit:
+        quantization = BitsAndBytesConfig(  # type: ignore[no-untyped-call]  # no stubs
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_use_double_quant=True,
+            bnb_4bit_compute_dtype=dtype,
+        )
+    disable_progress_bar()  # type: ignore[no-untyped-call]  # no stubs
+    auto: Any = AutoModelForCausalLM  # its stubs do not know output_loading_info
+    model, report = auto.from_pretrained(
+        base.folder,
+        dtype=dtype,
+        quantization_config=quantization,
+        device_map=hardware.device_map,
+        trust_remote_code=False,
+        use_safetensors=True,
+        local_files_only=True,
+        output_loading_info=True,
+    )
+    for flaw in ("missing_keys", "mismatched_keys"):
+        if report[flaw]:
+            first = ", ".join(map(str, sorted(report[flaw])[:3]))
+            raise _refused(f"the weights of {base.name} are incomplete ({flaw}: {first}, ...)")
+    if hardware.use_cpu:
+        _keep_weights_as_they_are(model)
+    return model  # type: ignore[no-any-return]  # as above
+
+
+def _keep_weights_as_they_are(model: Any) -> None:
+    """On a CPU with AVX512-BF16 an evaluation would repack the 4-bit weights for good, and
+    training after it would compute in slightly other numbers than training resumed after it."""
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
+
+
+def add_lora(model: "PreTrainedModel", wanted: Hyperparameters) -> "PeftModel":
+    """The model with fresh LoRA matrices in float32 and everything else frozen.
+
+    float32, because bf16 rounds small updates of the matrices away; they are a
+    small share of the memory. Raises ValueError for modules that do not exist.
+    """
+    from peft import get_peft_model
+
+    return get_peft_model(model, lora_config(wanted))
+
+
+def lora_config(wanted: Hyperparameters) -> "LoraConfig":
+    """The adapter that the hyperparameters describe."""
+    from peft import LoraConfig, TaskType
+
+    modules = list(wanted.target_modules)
+    return LoraConfig(
+        task_type=TaskType.CAUSAL_LM,
+        r=wanted.lora_r,
+        lora_alpha=wanted.lora_alpha,  # type: ignore[arg-type]  # a float works and is saved as one
+        lora_dropout=wanted.lora_dropout,
+        target_modules=ALL_LINEAR if modules == [ALL_LINEAR] else modules,
+    )
+
+
+def check_vocabulary(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase") -> None:
+    """Refuses a tokenizer with ids that the model has no embedding for (RunFailed)."""
+    embeddings: Any = model.get_input_embeddings()
+    rows = int(embeddings.weight.shape[0])
+    if len(tokenizer) > rows:
+        raise _refused(f"the tokenizer has {len(tokenizer)} tokens, the model only {rows}")
+
+
+def _refused(message: str) -> RunFailed:
+    hint = "Use a model folder whose config, weights and tokenizer belong together."
+    return RunFailed(Cause.MODEL_INVALID, message, hint)

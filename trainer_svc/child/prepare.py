@@ -1,0 +1,257 @@
+"""From data sources to memory-mapped token ids on disk.
+
+Owns the way of a row: read one at a time, written to Arrow, encoded in a map
+over that, sieved into the file that training reads. At no time is more than a
+batch in memory, so a set larger than memory trains. A row longer than
+max_length is cut at its end; it is left out as too_long only if no token with
+loss is left. Refuses broken rows and sets without a usable row (RunFailed,
+DATASET_INVALID, with file and line).
+"""
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import IntEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa  # type: ignore[import-untyped]  # no stubs
+from jinja2 import TemplateError
+
+from trainer_svc.child.data_rows import RawRow, data_failure, read_rows
+from trainer_svc.child.dialogue import (
+    Message,
+    RowBroken,
+    RowFormat,
+    Unusable,
+    as_chat,
+    format_of,
+    to_dialogue,
+)
+from trainer_svc.child.masks import ChatEncoder, TurnsNotFound
+from trainer_svc.child.receipts import NO_SUPERVISED_TOKENS, TOO_LONG, Tally
+
+if TYPE_CHECKING:
+    from datasets import Dataset  # type: ignore[import-untyped]  # no stubs
+
+IGNORED = -100
+WRITE_ROWS = 1_000
+ENCODE_ROWS = 256
+# Below this many rows, starting processes costs more than it saves.
+PARALLEL_ROWS = 20_000
+PROCESSES_MAX = 8
+
+ROWS = pa.schema(
+    [("roles", pa.list_(pa.string())), ("contents", pa.list_(pa.string())), ("line", pa.int64())]
+)
+TOKENS = pa.schema([("input_ids", pa.list_(pa.int32())), ("labels", pa.list_(pa.int32()))])
+
+
+class Fate(IntEnum):
+    """What became of a row in encoding."""
+
+    KEPT = 0
+    TRUNCATED = 1
+    TOO_LONG = 2
+    NO_SUPERVISED_TOKENS = 3
+    BROKEN = 4
+
+
+@dataclass(frozen=True)
+class Source:
+    """One data source, found: a file, or rows that are on disk already (a hub's)."""
+
+    given: str
+    place: str
+    rows: Iterator[RawRow]
+    row_format: RowFormat | None
+    limit: int | None
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How dialogues become token ids."""
+
+    encoder: ChatEncoder
+    max_length: int
+    system_prompt: str
+
+
+def file_source(
+    given: str,
+    path: Path,
+    split: str,
+    default_split: str,
+    row_format: RowFormat | None,
+    limit: int | None,
+) -> Source:
+    """A source that reads `path`."""
+    return Source(given, str(path), read_rows(path, split, default_split), row_format, limit)
+
+
+def prepare(
+    part: str,
+    sources: Sequence[Source],
+    recipe: Recipe,
+    folder: Path,
+    on_tally: Callable[[Tally], None],
+) -> "Dataset":
+    """The token ids of all sources, in order; `on_tally` hears what became of each one's rows.
+
+    `part` is "train" or "eval"; files go to `folder`, which is made. The columns are
+    input_ids and labels, with -100 where there is no loss. Raises RunFailed.
+    """
+    from datasets import Dataset
+
+    folder.mkdir(parents=True, exist_ok=True)
+    with _arrow(folder / f"{part}.arrow", TOKENS) as kept:
+        for number, source in enumerate(sources):
+            tally = Tally(part, source.given, source.place, recipe.max_length)
+            rows_file = folder / f"{part}-{number}-rows.arrow"
+            _write_rows(source, recipe.system_prompt, tally, rows_file)
+            if tally.rows_read > sum(dropped.count for dropped in tally.dropped.values()):
+                encoded = _encode_rows(rows_file, recipe)
+                _sieve(encoded, tally, kept)
+                for cached in encoded.cache_files:
+                    Path(cached["filename"]).unlink()
+            rows_file.unlink()
+            on_tally(tally)
+            tally.require_rows()
+    return Dataset.from_file(str(folder / f"{part}.arrow"))
+
+
+@contextmanager
+def _arrow(path: Path, schema: pa.Schema) -> Iterator["_BatchWriter"]:
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_stream(sink, schema) as stream:
+        writer = _BatchWriter(schema, stream)
+        yield writer
+        writer.flush()
+
+
+class _BatchWriter:
+    """Writes rows to an Arrow stream in batches."""
+
+    def __init__(self, schema: pa.Schema, stream: Any) -> None:
+        self._schema = schema
+        self._stream = stream
+        self._rows: list[Mapping[str, Any]] = []
+
+    def add(self, row: Mapping[str, Any]) -> None:
+        self._rows.append(row)
+        if len(self._rows) >= WRITE_ROWS:
+            self.flush()
+
+    def flush(self) -> None:
+        if self._rows:
+            self._stream.write_batch(pa.RecordBatch.from_pylist(self._rows, schema=self._schema))
+            self._rows.clear()
+
+
+def _write_rows(source: Source, system_prompt: str, tally: Tally, path: Path) -> None:
+    row_format = source.row_format
+    with _arrow(path, ROWS) as writer:
+        for row in source.rows:
+            if tally.rows_read == source.limit:
+                break
+            tally.rows_read += 1
+            try:
+                row_format = row_format or format_of(row.value)
+                dialogue = to_dialogue(row.value, row_format, system_prompt)
+            except RowBroken as error:
+                raise data_failure(f"{source.place}:{row.line}: {error}") from None
+            if isinstance(dialogue, Unusable):
+                tally.drop(dialogue.value, row.line)
+            else:
+                writer.add(_columns(dialogue, row.line))
+
+
+def _columns(dialogue: Sequence[Message], line: int) -> Mapping[str, Any]:
+    return {
+        "roles": [message.role for message in dialogue],
+        "contents": [message.content for message in dialogue],
+        "line": line,
+    }
+
+
+def _encode_rows(path: Path, recipe: Recipe) -> "Dataset":
+    from datasets import Dataset, Features, List, Value
+
+    rows = Dataset.from_file(str(path))
+    ids = List(Value("int32"))
+    return rows.map(
+        _encode_batch,
+        batched=True,
+        batch_size=ENCODE_ROWS,
+        num_proc=_processes(len(rows)),
+        fn_kwargs={"encoder": recipe.encoder, "max_length": recipe.max_length},
+        remove_columns=["roles", "contents"],
+        features=Features(
+            line=Value("int64"), input_ids=ids, labels=ids, fate=Value("int8"), why=Value("string")
+        ),
+        cache_file_name=str(path.with_suffix(".encoded.arrow")),
+        load_from_cache_file=False,
+        # Named by us: to derive one, the library would hash the whole tokenizer.
+        new_fingerprint=path.stem,
+    )
+
+
+def _processes(rows: int) -> int | None:
+    if rows < PARALLEL_ROWS:
+        return None
+    return min(PROCESSES_MAX, len(os.sched_getaffinity(0)))
+
+
+def _encode_batch(
+    batch: Mapping[str, list[Any]], encoder: ChatEncoder, max_length: int
+) -> dict[str, list[Any]]:
+    columns: dict[str, list[Any]] = {"input_ids": [], "labels": [], "fate": [], "why": []}
+    for roles, contents in zip(batch["roles"], batch["contents"], strict=True):
+        ids, labels, fate, why = _encode_row(as_chat(roles, contents), encoder, max_length)
+        columns["input_ids"].append(ids)
+        columns["labels"].append(labels)
+        columns["fate"].append(fate)
+        columns["why"].append(why)
+    return {"line": batch["line"], **columns}
+
+
+def _encode_row(
+    chat: list[dict[str, str]], encoder: ChatEncoder, max_length: int
+) -> tuple[list[int], list[int], Fate, str]:
+    try:
+        encoded = encoder.encode(chat)
+    except (TemplateError, TurnsNotFound) as error:
+        return [], [], Fate.BROKEN, f"the chat template does not take this dialogue: {error}"
+    labels = [
+        token if loss else IGNORED
+        for token, loss in zip(encoded.input_ids, encoded.supervised, strict=True)
+    ]
+    # The first token is predicted from nothing, so a label there counts for nothing.
+    if all(label == IGNORED for label in labels[1:]):
+        return [], [], Fate.NO_SUPERVISED_TOKENS, ""
+    if len(labels) <= max_length:
+        return encoded.input_ids, labels, Fate.KEPT, ""
+    if all(label == IGNORED for label in labels[1:max_length]):
+        return [], [], Fate.TOO_LONG, ""
+    return encoded.input_ids[:max_length], labels[:max_length], Fate.TRUNCATED, ""
+
+
+REASONS: Mapping[int, str] = {
+    Fate.TOO_LONG: TOO_LONG,
+    Fate.NO_SUPERVISED_TOKENS: NO_SUPERVISED_TOKENS,
+}
+
+
+def _sieve(encoded: "Dataset", tally: Tally, kept: _BatchWriter) -> None:
+    """Writes the rows that are kept and tallies all of them."""
+    for batch in encoded.with_format("arrow").iter(batch_size=WRITE_ROWS):
+        for row in batch.to_pylist():
+            fate = row["fate"]
+            if fate == Fate.BROKEN:
+                raise data_failure(f"{tally.place}:{row['line']}: {row['why']}")
+            if fate in REASONS:
+                tally.drop(REASONS[fate], row["line"])
+                continue
+            supervised = sum(label != IGNORED for label in row["labels"])
+            tally.keep(len(row["input_ids"]), supervised, truncated=fate == Fate.TRUNCATED)
+            kept.add({"input_ids": row["input_ids"], "labels": row["labels"]})

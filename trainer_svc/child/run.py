@@ -1,0 +1,205 @@
+"""One training run, step by step.
+
+Owns the order and what is told at each step. Data comes before the model, so
+that a broken data set fails before a GPU is used. Refuses to call a run done
+that trained nothing (RunFailed, NOTHING_TO_TRAIN), unless it resumes at its
+last step.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tunewright.v1.feed_pb2 import SEVERITY_WARNING
+
+from trainer_svc.child.checkpoints import Checkpoint, CheckpointStore, best_of
+from trainer_svc.child.durable import remove_tree
+from trainer_svc.child.failure import Cause, Phase, RunFailed
+from trainer_svc.child.hardware import Hardware, choose_hardware
+from trainer_svc.child.locations import find_model
+from trainer_svc.child.model import (
+    BaseModel,
+    add_lora,
+    check_vocabulary,
+    load_base,
+    load_tokenizer,
+)
+from trainer_svc.child.result import Ending, Outcome, stage_result
+from trainer_svc.child.run_spec import RunSpec
+from trainer_svc.child.sources import Prepared, prepare_sources
+from trainer_svc.child.spool import Spool
+from trainer_svc.child.steps import total_steps
+from trainer_svc.child.stopping import StopRequests
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+    from transformers import PreTrainedTokenizerBase
+
+    from trainer_svc.child.reporting import RunCallback
+    from trainer_svc.child.training import QloraTrainer
+
+
+class Run:
+    """One attempt. `phase`, `step` and `total_steps` are true at any time."""
+
+    def __init__(self, spec: RunSpec, spool: Spool, stop: StopRequests) -> None:
+        self._spec = spec
+        self._wanted = spec.spec.hyperparameters
+        self._spool = spool
+        self._stop = stop
+        self._cache = spec.paths.cache / f"{spec.job_id}-{spec.attempt}"
+        self._store = CheckpointStore(
+            spec.paths.checkpoints, spec.job, spec.attempt, self._wanted.save_total_limit
+        )
+        self._trainer: QloraTrainer | None = None
+        self._resumed_at = 0
+        self.phase = Phase.STARTING
+        self.total_steps = 0
+
+    @property
+    def step(self) -> int:
+        """Optimizer steps done, over all attempts."""
+        if self._trainer is None:
+            return self._resumed_at
+        return max(self._resumed_at, int(self._trainer.state.global_step))
+
+    def close(self) -> None:
+        """Removes temporary files; safe to call twice."""
+        self._store.close()
+        remove_tree(self._cache)
+
+    def execute(self) -> Ending:
+        """Raises RunFailed, StopNow, and what the libraries raise."""
+        self.phase = Phase.MODEL
+        base = self._find_base()
+        tokenizer = load_tokenizer(base)
+        self.phase = Phase.DATA
+        data = prepare_sources(self._spec, tokenizer, self._cache, self._spool)
+        self.total_steps = total_steps(len(data.train), self._wanted)
+        self.phase = Phase.RESUME
+        start = self._find_start()
+        if start is not None and start.step >= self.total_steps:
+            self._spool.event("NOTHING_LEFT", f"step {start.step} was the last; staging its result")
+            return self._finish(start.folder, tokenizer, base, data, {})
+        model = self._load_model(base, tokenizer)
+        return self._train(model, tokenizer, base, data, start)
+
+    def _find_base(self) -> BaseModel:
+        asked = self._spec.spec.model
+        found = find_model(asked.name, asked.revision, self._spec.model_roots, self._spec.allow_hub)
+        if isinstance(found, Path):
+            return BaseModel(asked.name, "", found)
+        from trainer_svc.child.hub import download_model
+
+        self._spool.event("MODEL_DOWNLOADING", f"downloading {found.name}", name=found.name)
+        folder, commit = download_model(found)
+        return BaseModel(asked.name, commit, folder)
+
+    def _find_start(self) -> Checkpoint | None:
+        """The checkpoint to go on from; None to begin at the beginning."""
+        self._store.open()
+        if not self._spec.resume:
+            discarded = self._store.discard()
+            if discarded:
+                text = f"starting over; removed the checkpoints at steps {discarded}"
+                self._spool.event("CHECKPOINTS_DISCARDED", text, SEVERITY_WARNING)
+            return None
+        start, broken = self._store.resume_point()
+        for entry in broken:
+            text = f"checkpoint {entry.step} is not used: {entry.why}"
+            self._spool.event("CHECKPOINT_INVALID", text, SEVERITY_WARNING, step=entry.step)
+        if start is None:
+            text = "there is no checkpoint to resume from: starting over"
+            self._spool.event("STARTING_OVER", text, SEVERITY_WARNING)
+            return None
+        self._resumed_at = start.step
+        self._spool.event(
+            "RESUMED", f"resuming from step {start.step}", step=start.step, path=start.folder
+        )
+        return start
+
+    def _load_model(self, base: BaseModel, tokenizer: "PreTrainedTokenizerBase") -> "PeftModel":
+        self.phase = Phase.MODEL
+        self._spool.event("MODEL_LOADING", f"loading {base.name}", name=base.name)
+        hardware = choose_hardware(self._spec.use_cpu, self._wanted)
+        loaded = load_base(base, self._wanted, hardware)
+        check_vocabulary(loaded, tokenizer)
+        self.phase = Phase.CONFIG
+        model = add_lora(loaded, self._wanted)
+        self._tell_loaded(model, base, hardware)
+        return model
+
+    def _tell_loaded(self, model: "PeftModel", base: BaseModel, hardware: Hardware) -> None:
+        trainable, total = model.get_nb_trainable_parameters()
+        quantisation = "nf4, double quantisation" if self._wanted.load_in_4bit else "none"
+        self._spool.event(
+            "MODEL_LOADED",
+            f"{base.name}: {total:,} parameters, {trainable:,} of them trained, on {hardware.name}",
+            parameters=total,
+            parameters_trainable=trainable,
+            device=hardware.name,
+            quantisation=quantisation,
+            bf16=hardware.bf16,
+            gradient_checkpointing=hardware.gradient_checkpointing,
+            revision=base.revision,
+        )
+
+    def _train(
+        self,
+        model: "PeftModel",
+        tokenizer: "PreTrainedTokenizerBase",
+        base: BaseModel,
+        data: Prepared,
+        start: Checkpoint | None,
+    ) -> Ending:
+        from trainer_svc.child.reporting import RunCallback
+        from trainer_svc.child.training import TrainingData, make_trainer, training_config
+
+        hardware = choose_hardware(self._spec.use_cpu, self._wanted)
+        sets = TrainingData(data.train, data.evaluation)
+        config = training_config(self._wanted, hardware, sets, self._store.scratch)
+        callback = RunCallback(self._spool, self._store, self._stop, self.total_steps)
+        self._trainer = make_trainer(model, tokenizer, sets, config, callback)
+        with self._stop.finishing_steps():
+            self.phase = Phase.TRAINING
+            self._trainer.train(resume_from_checkpoint=str(start.folder) if start else None)
+            if self.step < self.total_steps:
+                return self._unfinished()
+            return self._stage_trained(model, tokenizer, base, data, callback)
+
+    def _unfinished(self) -> Ending:
+        if self._stop.mode is not None:
+            return Ending(Outcome.STOPPED, self.step, self.total_steps)
+        raise RunFailed(
+            Cause.NOTHING_TO_TRAIN,
+            f"training ended at step {self.step} of {self.total_steps}",
+            "Check the data set and the checkpoint; this should not happen.",
+        )
+
+    def _stage_trained(
+        self,
+        model: "PeftModel",
+        tokenizer: "PreTrainedTokenizerBase",
+        base: BaseModel,
+        data: Prepared,
+        callback: "RunCallback",
+    ) -> Ending:
+        self.phase = Phase.RESULT
+        adapter = self._store.scratch / "adapter"
+        model.save_pretrained(str(adapter))
+        return self._finish(adapter, tokenizer, base, data, callback.metrics)
+
+    def _finish(
+        self,
+        adapter: Path,
+        tokenizer: "PreTrainedTokenizerBase",
+        base: BaseModel,
+        data: Prepared,
+        measured: dict[str, float],
+    ) -> Ending:
+        self.phase = Phase.RESULT
+        metrics = {**measured, "steps": self.step, "total_steps": self.total_steps}
+        best = best_of(self._store.every())
+        if best is not None and best.eval_loss is not None:
+            metrics |= {"best_step": best.step, "best_eval_loss": best.eval_loss}
+        digest = stage_result(self._spec, adapter, tokenizer, base, data.receipts, metrics)
+        return Ending(Outcome.COMPLETED, self.step, self.total_steps, manifest_digest=digest)

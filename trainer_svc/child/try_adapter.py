@@ -1,0 +1,73 @@
+"""Asks a trained adapter something.
+
+python -m trainer_svc.child.try_adapter --model M --adapter A --prompt TEXT
+
+Owns the proof that a result is whole and of use: its manifest's hashes hold,
+peft loads it on its base model, and it answers. Prints one JSON line. Refuses a
+folder whose manifest does not hold (exit code 1, one line on stderr).
+"""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from trainer_svc.child.manifest import ManifestBroken, prove
+
+
+def main(arguments: Sequence[str]) -> int:
+    """The exit code."""
+    options = _parser().parse_args(arguments)
+    try:
+        prove(options.adapter)
+    except ManifestBroken as error:
+        print(error, file=sys.stderr)
+        return 1
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    answer = ask(options.model, options.adapter, options.prompt, options.tokens)
+    print(json.dumps(answer, ensure_ascii=False))
+    return 0
+
+
+def ask(model: str, adapter: Path, prompt: str, tokens_max: int) -> dict[str, Any]:
+    """The reply to `prompt`, most likely token by token, and the size of the adapter."""
+    import torch
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    tokenizer: Any = AutoTokenizer.from_pretrained(adapter, trust_remote_code=False)
+    base: Any = AutoModelForCausalLM.from_pretrained(
+        model, dtype=torch.float32, trust_remote_code=False, use_safetensors=True
+    )
+    tuned: Any = PeftModel.from_pretrained(base, str(adapter))
+    tuned.eval()
+    chat = [{"role": "user", "content": prompt}]
+    inputs = tokenizer.apply_chat_template(
+        chat, add_generation_prompt=True, return_tensors="pt", return_dict=True
+    )
+    with torch.inference_mode():
+        output = tuned.generate(
+            **inputs,
+            max_new_tokens=tokens_max,
+            do_sample=False,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+    reply = tokenizer.decode(output[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+    adapted = sum(weight.numel() for name, weight in tuned.named_parameters() if "lora_" in name)
+    return {"reply": reply.strip(), "parameters": adapted}
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="try_adapter", description="Asks a trained adapter.")
+    parser.add_argument("--model", required=True, help="base model: folder or hub id")
+    parser.add_argument("--adapter", type=Path, required=True, help="folder of the result")
+    parser.add_argument("--prompt", required=True, help="what the user says")
+    parser.add_argument("--tokens", type=int, default=64, help="longest reply, in tokens")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,121 @@
+"""What a trainer can be told; the only reader of its environment and flags."""
+
+from __future__ import annotations
+
+import re
+import socket
+from pathlib import Path
+
+from pydantic import Field, field_validator
+from tunewright.wire.names import TRAINER_ID_PATTERN
+
+from svckit.config import ServiceConfig, service_settings, split_address
+from trainer_svc.domain.command import DEFAULT_COMMANDS, CommandTable
+from trainer_svc.supervisor.settings import Settings
+from trainer_svc.supervisor.system_info import missing_backends
+
+_NAME_CHARS_MAX = 63
+
+
+def name_of_host() -> str:
+    """The host's name, made a valid trainer id."""
+    plain = re.sub(r"[^a-z0-9.-]", "-", socket.gethostname().lower()).strip(".-")
+    return plain[:_NAME_CHARS_MAX] or "trainer"
+
+
+class TrainerConfig(ServiceConfig):
+    """Environment `TUNEWRIGHT_TRAINER_*`, flags in kebab case. Paths may be relative."""
+
+    model_config = service_settings("TRAINER")
+
+    listen: str = Field("127.0.0.1:7402", description="host:port to serve on")
+    name: str = Field(default_factory=name_of_host, description="id of this trainer")
+    scheduler: str = Field("127.0.0.1:7400", description="host:port of the scheduler")
+    advertise_address: str | None = Field(
+        None, description="host:port where scheduler and monitor reach this trainer"
+    )
+    workspace: Path = Field(Path("trainer-workspace"), description="folder of this service alone")
+    artifacts: Path | None = Field(
+        None, description="artifact store: checkpoints; default <workspace>/artifacts"
+    )
+    outputs: Path | None = Field(None, description="output root; default <workspace>/outputs")
+    model_roots: list[Path] = Field(
+        default_factory=list, description="folders that models may be in; repeatable"
+    )
+    data_roots: list[Path] = Field(
+        default_factory=list, description="folders that data may be in; repeatable"
+    )
+    cpu_slots: int | None = Field(
+        None, ge=0, le=1024, description="CPU jobs at once; default 1 without a GPU, else 0"
+    )
+    allow_hub: bool = Field(False, description="models and data may come from a hub")
+    stop_grace_seconds: float = Field(30.0, ge=0, le=3600, description="SIGTERM to SIGKILL")
+    fence_grace_seconds: float = Field(5.0, ge=0, le=60, description="the same for a stale run")
+    stop_margin_seconds: float = Field(
+        10.0, gt=0, le=600, description="beyond the grace, before a shim that hangs is ended too"
+    )
+    stdout_log_bytes_max: int = Field(
+        64 * 1024 * 1024, ge=1024, description="bytes kept of what a child prints"
+    )
+    disk_bytes_free_min: int = Field(
+        1024**3, ge=0, description="free bytes without which no run is started"
+    )
+    heartbeat_interval_seconds: float = Field(
+        5.0, gt=0, le=3600, description="until the scheduler says another one"
+    )
+    scheduler_timeout_seconds: float = Field(
+        10.0, gt=0, le=600, description="bound of one call to the scheduler"
+    )
+    sample_interval_seconds: float = Field(
+        10.0, gt=0, le=3600, description="time between system samples of a running job"
+    )
+    feed_keepalive_seconds: float = Field(
+        15.0, gt=0, le=3600, description="longest silence of a feed stream"
+    )
+    run_retention_seconds: float = Field(
+        30 * 86400.0, ge=0, description="time that the small files of a read run are kept"
+    )
+
+    @field_validator("name")
+    @classmethod
+    def _name_is_an_id(cls, value: str) -> str:
+        if not TRAINER_ID_PATTERN.fullmatch(value):
+            raise ValueError(f"must match {TRAINER_ID_PATTERN.pattern}, got {value!r}")
+        return value
+
+    @field_validator("scheduler", "advertise_address")
+    @classmethod
+    def _is_address(cls, value: str | None) -> str | None:
+        if value is not None:
+            split_address(value)
+        return value
+
+    def settings(self, commands: CommandTable | None = None) -> Settings:
+        """What the supervisor is told; makes workspace, artifact store and output root.
+
+        Raises OSError. `commands` replaces the table of backends.
+        """
+        workspace = _folder(self.workspace)
+        return Settings(
+            workspace=workspace,
+            artifacts=_folder(self.artifacts or workspace / "artifacts"),
+            outputs=_folder(self.outputs or workspace / "outputs"),
+            model_roots=[root.expanduser().resolve() for root in self.model_roots],
+            data_roots=[root.expanduser().resolve() for root in self.data_roots],
+            cpu_slots=self.cpu_slots,
+            stop_grace_seconds=self.stop_grace_seconds,
+            fence_grace_seconds=self.fence_grace_seconds,
+            stop_margin_seconds=self.stop_margin_seconds,
+            stdout_log_bytes_max=self.stdout_log_bytes_max,
+            allow_hub=self.allow_hub,
+            disk_bytes_free_min=self.disk_bytes_free_min,
+            sample_interval_seconds=self.sample_interval_seconds,
+            run_retention_seconds=self.run_retention_seconds,
+            commands=DEFAULT_COMMANDS if commands is None else commands,
+            missing_backends=missing_backends() if commands is None else {},
+        )
+
+
+def _folder(path: Path) -> Path:
+    path.expanduser().mkdir(parents=True, exist_ok=True)
+    return path.expanduser().resolve()
