@@ -1,0 +1,38 @@
+"""What the monitor refuses with."""
+
+from __future__ import annotations
+
+from tunewright.wire.reasons import Reason
+
+from svckit.refusal import Refusal
+
+
+class JobNotFound(Refusal):
+    """The monitor has never heard of the job."""
+
+    reason = Reason.JOB_NOT_FOUND
+
+    def __init__(self, job: str) -> None:
+        super().__init__(f"there is nothing of {job}", metadata={"job": job})
+
+
+class SlowSubscriber(Refusal):
+    """The subscriber did not keep up; it may come back where it stopped."""
+
+    reason = Reason.SLOW_SUBSCRIBER
+
+    def __init__(self, last_sequence: int, resume_token: str) -> None:
+        metadata = {"last_sequence": str(last_sequence)}
+        # ErrorInfo cuts longer values, and half a token is none.
+        if len(resume_token) <= 256:
+            metadata["resume_token"] = resume_token
+        super().__init__("the subscriber does not keep up", metadata=metadata)
+
+
+class Draining(Refusal):
+    """This monitor is going down; another one, or its successor, goes on."""
+
+    reason = Reason.DRAINING
+
+    def __init__(self) -> None:
+        super().__init__("the monitor is going down", retry_delay_seconds=0.5)
