@@ -1,7 +1,8 @@
-"""Python SDK of Tunewright.
+"""Python SDK of Tunewright: `from tunewright import Client, AsyncClient`.
 
 Names are loaded on first use, so that importing `tunewright.v1.feed_pb2` (as a
-training process does) brings in neither grpc nor the SDK.
+training process does) brings in neither grpc nor the SDK, and importing the
+SDK brings in no part of the command line. Errors are in `tunewright.errors`.
 """
 
 from __future__ import annotations
@@ -24,3 +25,7 @@ def __getattr__(name: str) -> Any:
 
         return getattr(import_module(_HOMES[name]), name)
     raise AttributeError(f"module 'tunewright' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,8 @@
+"""The asyncio client and what it hands out."""
+
+from tunewright.aio.client import AsyncClient
+from tunewright.aio.fleet import AsyncTrainers
+from tunewright.aio.jobs import AsyncJob, AsyncJobs
+from tunewright.aio.stream import AsyncLines, AsyncWatch
+
+__all__ = ["AsyncClient", "AsyncJob", "AsyncJobs", "AsyncLines", "AsyncTrainers", "AsyncWatch"]

@@ -1,0 +1,186 @@
+"""`tunewright jobs ...`: look at jobs and steer them.
+
+Thin: the service judges what is asked. `jobs create` is in `tunewright.cli.new_job`.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from tunewright.cli.exits import CommandError, ExitCode
+from tunewright.cli.follow import KINDS_FOR_PEOPLE, follow, print_outcome
+from tunewright.cli.job_pages import job_page, job_row
+from tunewright.cli.new_job import create
+from tunewright.cli.options import Address, AsJson, JobName, client_for
+from tunewright.cli.output import json_line, note, print_fields, print_table, say
+from tunewright.cli.values import pairs
+from tunewright.cli.views import view_for
+from tunewright.jobs import Job
+from tunewright.stream import Lines
+from tunewright.subscription import line_text
+
+app = typer.Typer(no_args_is_help=True, help="Hand in jobs, look at them, steer them.")
+app.command("create")(create)
+
+
+@app.command("list")
+def list_jobs(
+    filter_: Annotated[
+        str, typer.Option("--filter", help="AIP-160, as in: state = RUNNING AND labels.team = a")
+    ] = "",
+    order_by: Annotated[str, typer.Option(help="As in: priority desc, create_time")] = "",
+    limit: Annotated[int, typer.Option(min=0, help="At most so many; 0 means all.")] = 50,
+    as_json: AsJson = False,
+    address: Address = None,
+) -> None:
+    """List jobs, newest first."""
+    with client_for(address) as client:
+        found: list[Job] = []
+        page_size = min(limit, 1000) if limit else 1000
+        for job in client.jobs.list(filter=filter_, order_by=order_by, page_size=page_size):
+            found.append(job)
+            if as_json:
+                say(json_line(job.proto))
+            if limit and len(found) == limit:
+                break
+    if as_json:
+        return
+    if found:
+        header = ("JOB", "STATE", "PROGRESS", "LOSS", "MADE", "MODEL", "NOTE")
+        print_table(header, [job_row(job) for job in found])
+    else:
+        note("no jobs" if not filter_ else "no jobs match")
+
+
+@app.command()
+def get(job: JobName, as_json: AsJson = False, address: Address = None) -> None:
+    """Show one job."""
+    with client_for(address) as client:
+        found = client.jobs.get(job)
+    if as_json:
+        say(json_line(found.proto))
+    else:
+        print_fields(job_page(found))
+
+
+@app.command()
+def watch(
+    job: JobName,
+    after: Annotated[int, typer.Option(min=0, help="Only what follows this sequence.")] = 0,
+    logs: Annotated[bool, typer.Option("--logs", help="Printed lines as well.")] = False,
+    as_json: AsJson = False,
+    address: Address = None,
+) -> ExitCode:
+    """Watch a job to its end. Exit code 0 only if it SUCCEEDED; Ctrl-C leaves it running."""
+    with client_for(address) as client:
+        found = client.jobs.get(job)
+        kinds = () if as_json or logs else KINDS_FOR_PEOPLE
+        code = follow(found, view_for(as_json, found.id), after_sequence=after, kinds=kinds)
+    if not as_json and code != ExitCode.INTERRUPTED:
+        print_outcome(found)
+    return code
+
+
+@app.command()
+def logs(
+    job: JobName,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Go on until the job has ended.")
+    ] = False,
+    tail: Annotated[int, typer.Option("--tail", "-n", min=0, help="Only the last N lines.")] = 0,
+    as_json: AsJson = False,
+    address: Address = None,
+) -> ExitCode:
+    """Print what the training process printed."""
+    with client_for(address) as client:
+        found = client.jobs.get(job)
+        try:
+            with found.logs(follow=follow, tail=tail) as lines:
+                _print_lines(lines, as_json)
+        except KeyboardInterrupt:
+            return ExitCode.INTERRUPTED
+    return ExitCode.OK
+
+
+@app.command()
+def start(job: JobName, as_json: AsJson = False, address: Address = None) -> None:
+    """Put a held job into the queue."""
+    with client_for(address) as client:
+        _answer(client.jobs.start(job), as_json)
+
+
+@app.command()
+def cancel(job: JobName, as_json: AsJson = False, address: Address = None) -> None:
+    """End a job without a result."""
+    with client_for(address) as client:
+        _answer(client.jobs.cancel(job), as_json)
+
+
+@app.command()
+def pause(job: JobName, as_json: AsJson = False, address: Address = None) -> None:
+    """Save and stop a job, to go on later."""
+    with client_for(address) as client:
+        _answer(client.jobs.pause(job), as_json)
+
+
+@app.command()
+def resume(job: JobName, as_json: AsJson = False, address: Address = None) -> None:
+    """Put a paused job back into the queue."""
+    with client_for(address) as client:
+        _answer(client.jobs.resume(job), as_json)
+
+
+@app.command()
+def retry(
+    job: JobName,
+    output_dir: Annotated[str, typer.Option(help="Folder of the new result.")] = "",
+    as_json: AsJson = False,
+    address: Address = None,
+) -> None:
+    """Make a new job with the spec of one that has ended."""
+    with client_for(address) as client:
+        _answer(client.jobs.retry(job, output_dir=output_dir), as_json)
+
+
+@app.command()
+def update(
+    job: JobName,
+    priority: Annotated[int | None, typer.Option(help="The higher goes first.")] = None,
+    label: Annotated[
+        list[str] | None, typer.Option(metavar="K=V", help="Replaces all labels; repeatable.")
+    ] = None,
+    display_name: Annotated[str | None, typer.Option("--name", help="For people.")] = None,
+    as_json: AsJson = False,
+    address: Address = None,
+) -> None:
+    """Change priority, labels or display name."""
+    labels = None if label is None else pairs(label, "--label")
+    if priority is None and labels is None and display_name is None:
+        raise CommandError("give at least one of --priority, --label, --name")
+    with client_for(address) as client:
+        changed = client.jobs.update(
+            job, priority=priority, labels=labels, display_name=display_name
+        )
+        _answer(changed, as_json)
+
+
+@app.command()
+def delete(job: JobName, as_json: AsJson = False, address: Address = None) -> None:
+    """Mark an ended job for removal; its published result stays."""
+    with client_for(address) as client:
+        _answer(client.jobs.delete(job), as_json)
+
+
+def _answer(job: Job, as_json: bool) -> None:
+    if as_json:
+        say(json_line(job.proto))
+    else:
+        deleted = " (marked for removal)" if job.proto.HasField("delete_time") else ""
+        say(f"{job.name}  {job.state}{deleted}")
+
+
+def _print_lines(lines: Lines, as_json: bool) -> None:
+    for entry in lines.entries:
+        say(json_line(entry) if as_json else line_text(entry))

@@ -1,0 +1,1 @@
+"""The three services on this machine: `tunewright up` and `tunewright demo`."""

@@ -1,0 +1,106 @@
+"""`tunewright up`: the three services on this machine, until Ctrl-C."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import tunewright
+from tunewright.cli.exits import ExitCode
+from tunewright.cli.local.layout import LocalOptions, StateFolder
+from tunewright.cli.local.signals import stopping_signals
+from tunewright.cli.local.stack import Interrupted, LocalStack
+from tunewright.cli.options import AsJson
+from tunewright.cli.output import note, print_fields, say
+
+DEFAULT_STATE = Path(".tunewright")
+
+Roots = Annotated[
+    list[Path] | None,
+    typer.Option(help="May be read as well as the current folder; repeatable."),
+]
+
+
+def up(
+    state: Annotated[Path, typer.Option(help="Where everything is kept.")] = DEFAULT_STATE,
+    model_root: Roots = None,
+    data_root: Roots = None,
+    cpu_slots: Annotated[int, typer.Option(min=0, help="CPU jobs at once.")] = 1,
+    name: Annotated[str, typer.Option(help="Name of the trainer.")] = "local",
+    scheduler_listen: Annotated[str, typer.Option(metavar="HOST:PORT")] = "127.0.0.1:7400",
+    monitor_listen: Annotated[str, typer.Option(metavar="HOST:PORT")] = "127.0.0.1:7401",
+    trainer_listen: Annotated[str, typer.Option(metavar="HOST:PORT")] = "127.0.0.1:7402",
+    as_json: AsJson = False,
+) -> ExitCode:
+    """Run scheduler, monitor and trainer here, until Ctrl-C. Port 0 takes a free one."""
+    here = Path.cwd()
+    options = LocalOptions(
+        scheduler_listen,
+        monitor_listen,
+        trainer_listen,
+        name,
+        [here, *(root.absolute() for root in model_root or ())],
+        [here, *(root.absolute() for root in data_root or ())],
+        cpu_slots,
+    )
+    return _serve(StateFolder(state.absolute()), options, as_json)
+
+
+def _serve(folder: StateFolder, options: LocalOptions, as_json: bool) -> ExitCode:
+    with stopping_signals() as stopping:
+        stack = LocalStack(folder, options, stopping, note)
+        try:
+            note("Starting scheduler, monitor and trainer ...")
+            stack.start()
+            if as_json:
+                say(json.dumps(stack.addresses() | {"state": str(folder.path)}))
+            else:
+                _welcome(stack, folder, options)
+            stack.tend(stopping)
+            farewell(stack, folder)
+        except Interrupted:
+            note("Stopped before everything was up.")
+            return ExitCode.INTERRUPTED
+        finally:
+            stack.stop()
+    note("Stopped.")
+    return ExitCode.OK
+
+
+def farewell(stack: LocalStack, folder: StateFolder) -> None:
+    """Says what goes on without the services."""
+    going_on = stack.jobs_on_trainers()
+    note("\nStopping the services ...")
+    if going_on:
+        names = ", ".join(job.id for job in going_on)
+        note(f"Still training, and going on without them: {names}")
+        again = os.path.relpath(folder.path)
+        note(f"The next `tunewright up --state {again}` takes them back.")
+
+
+def _welcome(stack: LocalStack, folder: StateFolder, options: LocalOptions) -> None:
+    say(f"Tunewright {tunewright.__version__} is up.\n")
+    print_fields(
+        [
+            ("scheduler", f"{stack.address}   (clients need only this one)"),
+            ("monitor", stack.addresses()["monitor"]),
+            ("trainer", f"{stack.addresses()['trainer']}   ({options.trainer_name})"),
+            ("results", str(folder.outputs)),
+            ("logs", str(folder.path / "logs")),
+            ("may read", ", ".join(map(str, dict.fromkeys(_roots(options))))),
+        ],
+        indent="  ",
+    )
+    default = stack.address == LocalOptions().scheduler_listen
+    prefix = "" if default else f"TUNEWRIGHT_ADDRESS={stack.address} "
+    say("\nHand in a job, in another terminal:")
+    say(f"  {prefix}tunewright jobs create --model MODEL --data FILE --watch   (--cpu: no GPU)")
+    say("\nCtrl-C stops the services; jobs that train go on and are taken back.")
+
+
+def _roots(options: LocalOptions) -> list[Path]:
+    return [*options.model_roots, *options.data_roots]

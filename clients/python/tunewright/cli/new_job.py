@@ -1,0 +1,139 @@
+"""`tunewright jobs create`: what is typed, as arguments of the SDK.
+
+Judges only what is about the command line; the rest is the service's to say.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, cast
+
+from google.protobuf.json_format import Parse, ParseError
+
+from tunewright.cli import new_job_options as options
+from tunewright.cli import values
+from tunewright.cli.exits import CommandError, ExitCode
+from tunewright.cli.follow import KINDS_FOR_PEOPLE, follow, print_outcome
+from tunewright.cli.options import Address, AsJson, client_for
+from tunewright.cli.output import json_line, print_fields, say
+from tunewright.cli.views import view_for
+from tunewright.jobs import Job
+from tunewright.requests import JobArguments
+from tunewright.v1 import spec_pb2
+
+
+def create(
+    model: options.Model = None,
+    data: options.Data = None,
+    eval_data: options.EvalData = None,
+    data_format: options.Format = None,
+    settings: options.Settings = None,
+    system_prompt: options.SystemPrompt = None,
+    backend: options.Backend = None,
+    output_dir: options.OutputDir = None,
+    spec_file: options.SpecFile = None,
+    cpu: options.Cpu = False,
+    gpu: options.Gpu = None,
+    gpus: options.Gpus = None,
+    gpu_memory: options.GpuMemory = None,
+    trainer: options.Trainer = None,
+    run_timeout: options.RunTimeout = None,
+    attempts: options.Attempts = None,
+    priority: options.Priority = None,
+    label: options.Label = None,
+    display_name: options.DisplayName = None,
+    job_id: options.JobId = None,
+    hold: options.Hold = False,
+    validate_only: options.ValidateOnly = False,
+    watch: options.WatchIt = False,
+    as_json: AsJson = False,
+    address: Address = None,
+) -> ExitCode:
+    """Hand in a job. With --watch, exit code 0 only if it SUCCEEDED."""
+    if watch and (hold or validate_only):
+        raise CommandError("--watch does not go with --hold and --validate-only")
+    arguments = _given(
+        spec=spec_file and _spec_in(spec_file),
+        model=model and values.source(model),
+        train_data=[values.source(one) for one in data or ()],
+        eval_data=[values.source(one) for one in eval_data or ()],
+        format=data_format,
+        hyperparameters=values.hyperparameters(settings or ()),
+        system_prompt=system_prompt,
+        backend=backend,
+        output_dir=output_dir or (model and values.new_output_dir(model, datetime.now(UTC))),
+        **_resources(cpu, gpu, gpus, gpu_memory, trainer),
+        run_timeout=run_timeout and values.seconds(run_timeout, "--run-timeout"),
+        attempts_max=attempts,
+        priority=priority,
+        labels=values.pairs(label or (), "--label"),
+        display_name=display_name,
+        job_id=job_id,
+        hold=hold,
+        validate_only=validate_only,
+    )
+    with client_for(address) as client:
+        job = client.jobs.create(**arguments)
+        return _tell(job, watch, as_json)
+
+
+def _tell(job: Job, watch: bool, as_json: bool) -> ExitCode:
+    if as_json:
+        say(json_line(job.proto))
+    elif job.plan is not None:
+        print_fields(_plan_fields(job))
+    else:
+        say(f"{job.name}  {job.state}")
+    if not watch:
+        return ExitCode.OK
+    kinds = () if as_json else KINDS_FOR_PEOPLE
+    code = follow(job, view_for(as_json, job.id), kinds=kinds)
+    if not as_json and code != ExitCode.INTERRUPTED:
+        print_outcome(job)
+    return code
+
+
+def _plan_fields(job: Job) -> list[tuple[str, str]]:
+    plan = job.plan
+    trainers = ", ".join(plan.trainers) if plan else ""
+    return [
+        ("valid", "nothing was stored"),
+        ("would run on", trainers or "no trainer that is registered now"),
+        ("output dir", job.spec.output_dir),
+        ("command", " ".join(plan.argv) if plan else ""),
+    ]
+
+
+def _resources(
+    cpu: bool,
+    gpu: list[str] | None,
+    gpus: int | None,
+    gpu_memory: str | None,
+    trainer: str | None,
+) -> dict[str, Any]:
+    if cpu and (gpu or gpus is not None or gpu_memory):
+        raise CommandError("--cpu does not go with --gpu, --gpus and --gpu-memory")
+    return {
+        "accelerator": "cpu" if cpu else None,
+        "gpu_ids": gpu,
+        "gpu_count": gpus,
+        "gpu_memory_bytes_min": gpu_memory and values.size_bytes(gpu_memory, "--gpu-memory"),
+        "trainer": trainer,
+    }
+
+
+def _given(**arguments: Any) -> JobArguments:
+    """What was typed; what was not is left to the service's defaults."""
+    typed = {name: value for name, value in arguments.items() if value not in (None, [], {}, "")}
+    return cast("JobArguments", typed)
+
+
+def _spec_in(file: Path) -> spec_pb2.JobSpec:
+    try:
+        return Parse(file.read_text(encoding="utf-8"), spec_pb2.JobSpec())
+    except OSError as error:
+        problem = error.strerror or str(error)
+    except (ParseError, UnicodeDecodeError) as error:
+        problem = " ".join(str(error).split())
+    raise CommandError(f"--file {file}: {problem}")

@@ -1,0 +1,88 @@
+"""Values as people type them: sizes, durations, labels, settings, paths.
+
+Pure but for looking whether a path exists. Refuses with CommandError, naming the option.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+from collections.abc import Iterable
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from tunewright.cli.exits import CommandError
+from tunewright.fields import from_text
+from tunewright.v1 import spec_pb2
+
+_BYTES = {
+    "": 1, "b": 1,
+    "k": 2**10, "kib": 2**10, "kb": 10**3,
+    "m": 2**20, "mib": 2**20, "mb": 10**6,
+    "g": 2**30, "gib": 2**30, "gb": 10**9,
+    "t": 2**40, "tib": 2**40, "tb": 10**12,
+}  # fmt: skip
+_SECONDS = {"": 1, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
+_NUMBER_AND_UNIT = re.compile(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)")
+
+
+def size_bytes(text: str, option: str) -> int:
+    """Bytes of "24GiB", "24G" (the same), "24GB" (decimal) or a plain number."""
+    return int(_measured(text, _BYTES, f"{option}: expected a size like 24GiB"))
+
+
+def seconds(text: str, option: str) -> float:
+    """Seconds of "90", "90s", "15m", "2h" or "1d"."""
+    return _measured(text, _SECONDS, f"{option}: expected a time like 90s, 15m or 2h")
+
+
+def pairs(texts: Iterable[str], option: str) -> dict[str, str]:
+    """The names and values of "name=value" texts."""
+    found: dict[str, str] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not (name.strip() and equals):
+            raise CommandError(f"{option}: expected name=value, got {text!r}")
+        found[name.strip()] = value.strip()
+    return found
+
+
+def hyperparameters(texts: Iterable[str]) -> dict[str, Any]:
+    """Settings as values of their fields' types; what is unknown stays text: the SDK tells."""
+    fields = spec_pb2.Hyperparameters.DESCRIPTOR.fields_by_name
+    return {
+        name: from_text(fields[name], value) if name in fields else value
+        for name, value in pairs(texts, "--set").items()
+    }
+
+
+def source(text: str) -> str:
+    """A path that exists here, absolute; "#N" stays behind it; anything else as it is.
+
+    The trainer resolves paths, and it was started in another folder.
+    """
+    path, mark, count = text.rpartition("#")
+    if not (mark and count.isdecimal()):
+        path, mark, count = text, "", ""
+    looks_like_path = path.startswith(("./", "../", "~"))
+    expanded = Path(path).expanduser()
+    if path and (looks_like_path or expanded.exists()):
+        # Links are not followed: whether one may be is the trainer's to say.
+        return f"{os.path.abspath(expanded)}{mark}{count}"
+    return text
+
+
+def new_output_dir(model: str, now: datetime) -> str:
+    """A folder name that nobody has: the model's name, the time, four random digits."""
+    stem = re.sub(r"[^a-z0-9.-]+", "-", Path(model).name.lower()).strip("-.") or "job"
+    return f"{stem[:60]}-{now:%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+
+
+def _measured(text: str, units: dict[str, int], expected: str) -> float:
+    match = _NUMBER_AND_UNIT.fullmatch(text.strip())
+    unit = match[2].lower() if match else ""
+    if match is None or unit not in units:
+        raise CommandError(f"{expected}, got {text!r}")
+    return float(match[1]) * units[unit]

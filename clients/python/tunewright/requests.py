@@ -1,0 +1,215 @@
+"""Requests from Python arguments: the one place where the SDK's words become protos.
+
+Sans I/O: both clients send what is built here. Validates nothing; what cannot
+be put into a proto is refused by `tunewright.fields`.
+"""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import timedelta
+from pathlib import Path, PurePath
+from typing import Any, TypeAlias, TypedDict
+
+from tunewright.fields import Problems, did_you_mean, fill
+from tunewright.v1 import job_pb2, job_service_pb2, spec_pb2
+from tunewright.wire import names
+
+DataArgument: TypeAlias = "str | os.PathLike[str] | Mapping[str, object] | spec_pb2.DataSource"
+
+
+class JobArguments(TypedDict, total=False):
+    """What `jobs.create` takes. Everything but model, train_data and output_dir may be left out."""
+
+    # A hub id, or a folder on the trainer. A `Path` is made absolute; text is sent as it is.
+    model: str | os.PathLike[str] | spec_pb2.ModelSource
+    # One data set or several; each a path, a hub id ("...#500" takes the
+    # first 500 samples), {"source", "format", "split"}, or a DataSource.
+    train_data: DataArgument | Sequence[DataArgument]
+    # The same, to evaluate on.
+    eval_data: DataArgument | Sequence[DataArgument]
+    # Folder of the result, relative to the output root.
+    output_dir: str
+    # By their Hugging Face / TRL / PEFT names.
+    hyperparameters: Mapping[str, object] | spec_pb2.Hyperparameters
+    # "gpu" (the default) or "cpu".
+    accelerator: str
+    gpu_count: int
+    gpu_ids: Sequence[str | int]
+    # Least memory of each GPU, in bytes.
+    gpu_memory_bytes_min: int
+    # Name of one trainer.
+    trainer: str
+    # "qlora" (the default) or "swift".
+    backend: str
+    # "messages" or "lccc", for all data that does not say its own; found out if left out.
+    format: str
+    # A hub revision of the model.
+    model_revision: str
+    system_prompt: str
+    # Seconds or a timedelta; the longest that one attempt may run.
+    run_timeout: float | timedelta
+    # Attempts in all, the first one counted.
+    attempts_max: int
+    # Seconds or a timedelta before the second attempt.
+    retry_backoff: float | timedelta
+    # The whole spec as a proto, instead of everything above.
+    spec: spec_pb2.JobSpec
+    display_name: str
+    labels: Mapping[str, str]
+    # The higher goes first, -1000 to 1000.
+    priority: int
+    # Make it HELD; `start()` puts it into the queue.
+    hold: bool
+    # Check and plan only; nothing is stored.
+    validate_only: bool
+    # Wished-for last part of the name.
+    job_id: str
+    # Same id, same job, however often it is sent. Made once per call if left out.
+    request_id: str
+
+
+# Which message each argument goes to, and under which name.
+_IN_SPEC = {"output_dir", "backend", "hyperparameters", "run_timeout", "system_prompt"}
+_IN_RESOURCES = {"accelerator", "gpu_count", "gpu_ids", "gpu_memory_bytes_min", "trainer"}
+_IN_RETRY = {"attempts_max": "attempts_max", "retry_backoff": "backoff"}
+_IN_JOB = {"display_name", "labels", "priority"}
+_IN_REQUEST = {"hold", "validate_only", "job_id", "request_id"}
+_SPEC_PATH = "job.spec"
+
+
+def create_job(
+    arguments: Mapping[str, Any], new_request_id: str
+) -> job_service_pb2.CreateJobRequest:
+    """The request for a new job.
+
+    Raises InvalidRequest, with a violation per bad field, for what no proto can hold.
+    """
+    problems = Problems()
+    given = {name: value for name, value in arguments.items() if value is not None}
+    _refuse_unknown(given, problems)
+    request = job_service_pb2.CreateJobRequest(request_id=new_request_id)
+    fill(request, _only(given, _IN_REQUEST), "request", problems)
+    fill(request.job, _only(given, _IN_JOB), "job", problems)
+    if "spec" in given:
+        _take_spec(request.job, given, problems)
+    else:
+        _fill_spec(request.job.spec, given, problems)
+    problems.raise_if_any()
+    return request
+
+
+def update_job(
+    name: str,
+    *,
+    priority: int | None = None,
+    labels: Mapping[str, str] | None = None,
+    display_name: str | None = None,
+) -> job_service_pb2.UpdateJobRequest:
+    """The request that changes what is given, and only that."""
+    values = {"priority": priority, "labels": labels, "display_name": display_name}
+    given = {field: value for field, value in values.items() if value is not None}
+    problems = Problems()
+    request = job_service_pb2.UpdateJobRequest(job=job_pb2.Job(name=job_name(name)))
+    fill(request.job, given, "job", problems)
+    problems.raise_if_any()
+    request.update_mask.paths.extend(given)
+    return request
+
+
+def job_name(name_or_id: str) -> str:
+    """ "jobs/{job}" of a name or an id."""
+    return name_or_id if "/" in name_or_id else names.job_name(name_or_id)
+
+
+def trainer_name(name_or_id: str) -> str:
+    """ "trainers/{trainer}" of a name or an id."""
+    return name_or_id if "/" in name_or_id else names.trainer_name(name_or_id)
+
+
+def new_request_id() -> str:
+    """One per call of the user's: it spans all retries of it."""
+    return uuid.uuid4().hex
+
+
+def _refuse_unknown(given: Mapping[str, Any], problems: Problems) -> None:
+    known = JobArguments.__annotations__
+    hyperparameters = spec_pb2.Hyperparameters.DESCRIPTOR.fields_by_name
+    for name in sorted(given.keys() - known.keys()):
+        if name in hyperparameters:
+            told = f"is a hyperparameter: write hyperparameters={{{name!r}: ...}}"
+        else:
+            meant = did_you_mean(name, known)
+            told = f"no such argument; did you mean {meant!r}?" if meant else "no such argument"
+        problems.add(name, told)
+
+
+def _take_spec(job: job_pb2.Job, given: Mapping[str, Any], problems: Problems) -> None:
+    parts = _IN_SPEC | _IN_RESOURCES | _IN_RETRY.keys() | {"model", "train_data", "eval_data"}
+    parts |= {"format", "model_revision"}
+    for name in sorted(parts & given.keys()):
+        problems.add(name, "goes inside spec where spec is given")
+    fill(job, {"spec": given["spec"]}, "job", problems)
+
+
+def _fill_spec(spec: spec_pb2.JobSpec, given: Mapping[str, Any], problems: Problems) -> None:
+    fill(spec, _only(given, _IN_SPEC), _SPEC_PATH, problems)
+    _fill_model(spec, given, problems)
+    for part in ("train_data", "eval_data"):
+        _fill_data(spec, part, given, problems)
+    resources = _only(given, _IN_RESOURCES)
+    if isinstance(resources.get("trainer"), str):
+        resources["trainer"] = trainer_name(resources["trainer"])
+    if resources:
+        fill(spec.resources, resources, f"{_SPEC_PATH}.resources", problems)
+    policy = {_IN_RETRY[name]: given[name] for name in _IN_RETRY if name in given}
+    if policy:
+        fill(spec.retry_policy, policy, f"{_SPEC_PATH}.retry_policy", problems)
+
+
+def _fill_model(spec: spec_pb2.JobSpec, given: Mapping[str, Any], problems: Problems) -> None:
+    model = given.get("model")
+    if isinstance(model, str | os.PathLike):
+        model = {"name": _text(model)}
+    if model is not None:
+        fill(spec, {"model": model}, _SPEC_PATH, problems)
+    if "model_revision" in given:
+        revision = {"revision": given["model_revision"]}
+        fill(spec.model, revision, f"{_SPEC_PATH}.model", problems)
+
+
+def _fill_data(
+    spec: spec_pb2.JobSpec, part: str, given: Mapping[str, Any], problems: Problems
+) -> None:
+    for index, source in enumerate(_listed(given.get(part, ()))):
+        path = f"{_SPEC_PATH}.{part}[{index}]"
+        target: spec_pb2.DataSource = getattr(spec, part).add()
+        if isinstance(source, spec_pb2.DataSource):
+            target.CopyFrom(source)
+        elif isinstance(source, str | os.PathLike):
+            fill(target, {"source": _text(source)}, path, problems)
+        elif isinstance(source, Mapping):
+            fill(target, source, path, problems)
+        else:
+            problems.add(path, f"expected a path, a mapping or a DataSource, got {source!r}")
+        if "format" in given and not target.format:
+            fill(target, {"format": given["format"]}, path, problems)
+
+
+def _listed(value: Any) -> Iterable[Any]:
+    single = isinstance(value, str | os.PathLike | Mapping | spec_pb2.DataSource)
+    if single or not isinstance(value, Iterable):
+        return [value]
+    return value
+
+
+def _text(value: str | os.PathLike[str]) -> str:
+    if isinstance(value, PurePath):
+        return str(Path(value).absolute())
+    return os.fspath(value)
+
+
+def _only(given: Mapping[str, Any], names_wanted: set[str]) -> dict[str, Any]:
+    return {name: value for name, value in given.items() if name in names_wanted}

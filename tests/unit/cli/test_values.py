@@ -1,0 +1,108 @@
+"""Values as people type them."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from tunewright.cli import values
+from tunewright.cli.exits import CommandError
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("24GiB", 24 * 2**30),
+        ("24G", 24 * 2**30),
+        ("24gb", 24 * 10**9),
+        ("1.5 MiB", 1536 * 1024),
+        ("1000", 1000),
+    ],
+)
+def test_sizes(text: str, expected: int) -> None:
+    assert values.size_bytes(text, "--gpu-memory") == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"), [("90", 90), ("90s", 90), ("1.5h", 5400), ("15m", 900), ("2d", 172800)]
+)
+def test_durations(text: str, expected: float) -> None:
+    assert values.seconds(text, "--run-timeout") == expected
+
+
+@pytest.mark.parametrize("text", ["", "GiB", "24GG", "-1", "1e9"])
+def test_what_is_no_size_is_refused_with_the_option_and_an_example(text: str) -> None:
+    with pytest.raises(CommandError, match="--gpu-memory: expected a size like 24GiB"):
+        values.size_bytes(text, "--gpu-memory")
+
+
+def test_settings_take_the_types_of_their_fields() -> None:
+    found = values.hyperparameters(
+        [
+            "learning_rate=1e-4",
+            "max_steps=20",
+            "packing=no",
+            "target_modules=q_proj, v_proj",
+            "optim=sgd",
+        ]
+    )
+
+    assert found == {
+        "learning_rate": 1e-4,
+        "max_steps": 20,
+        "packing": False,
+        "target_modules": ["q_proj", "v_proj"],
+        "optim": "sgd",
+    }
+
+
+def test_settings_that_are_wrong_stay_text_for_the_sdk_to_tell() -> None:
+    found = values.hyperparameters(["lr=1", "max_steps=many", "packing=maybe"])
+
+    assert found == {"lr": "1", "max_steps": "many", "packing": "maybe"}
+
+
+@pytest.mark.parametrize("text", ["learning_rate", "=3", " = "])
+def test_a_setting_without_name_or_value_is_refused(text: str) -> None:
+    with pytest.raises(CommandError, match="--set: expected name=value"):
+        values.hyperparameters([text])
+
+
+def test_paths_that_exist_become_absolute_and_a_hub_id_stays(tmp_path: Path) -> None:
+    file = tmp_path / "rows.jsonl"
+    file.touch()
+    (tmp_path / "sub").mkdir()
+    dotted = f"{tmp_path}/sub/../rows.jsonl"
+
+    assert values.source(str(file)) == str(file)
+    assert values.source(f"{file}#500") == f"{file}#500"
+    assert values.source(dotted) == str(file)
+    assert values.source("Qwen/Qwen3-0.6B") == "Qwen/Qwen3-0.6B"
+    assert values.source("owner/rows#500") == "owner/rows#500"
+    assert values.source("./missing") == str(Path.cwd() / "missing")
+
+
+def test_a_link_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").touch()
+    link = tmp_path / "link.jsonl"
+    link.symlink_to("rows.jsonl")
+
+    assert values.source(str(link)) == str(link)
+
+
+def test_a_hash_that_is_part_of_a_name_stays_part_of_it(tmp_path: Path) -> None:
+    file = tmp_path / "rows#a.jsonl"
+    file.touch()
+
+    assert values.source(str(file)) == str(file)
+
+
+def test_a_new_output_folder_is_named_after_the_model_and_differs_each_time() -> None:
+    now = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+
+    names = {values.new_output_dir("/models/Qwen 3_0.6B", now) for _ in range(20)}
+
+    assert len(names) == 20
+    assert all(name.startswith("qwen-3-0.6b-20260102-030405-") for name in names)
+    assert values.new_output_dir("..", now).startswith("job-")
