@@ -19,7 +19,7 @@ from scheduler_svc.domain.errors import ForbiddenMove, JobNotFound, NotEnded
 from scheduler_svc.domain.failure import Failure, FailureCause
 from scheduler_svc.domain.job import Job, JobId, JobView
 from scheduler_svc.domain.query import JobQuery, Position, position_of
-from scheduler_svc.domain.states import JobState
+from scheduler_svc.domain.states import TERMINAL, JobState
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +130,9 @@ class Jobs:
                 update_time=self._clock.now(),
             )
             tx.edit_job(edited)
+            # An ended job's last entry stays the last one.
+            if edited.state not in TERMINAL:
+                tx.append_entry(job_id, _updated(job, edited))
             return edited
 
         return self._changing(job_id, change)
@@ -224,3 +227,11 @@ def _abandoned(job: Job) -> Failure:
         f"abandoned by an administrator while {where} published its result",
         "Look into the output folder: the result may be there, whole.",
     )
+
+
+def _updated(before: Job, after: Job) -> bytes:
+    """The event that tells monitors, among others, that labels are to be read again."""
+    names = ("priority", "labels", "display_name")
+    changed = [name for name in names if getattr(before, name) != getattr(after, name)]
+    message = f"changed: {', '.join(changed)}" if changed else "nothing changed"
+    return entries.event(after, after.update_time, entries.INFO, "JOB_UPDATED", message)

@@ -98,7 +98,7 @@ def test_every_row_too_long(client: Client, stack: Stack, assets: Assets) -> Non
 
     job = outcome(client, assets, "long", train_data=[path], hyperparameters={"max_length": 32})
 
-    assert_failed(job, "DATASET_INVALID", "3", "too_long")
+    assert_failed(job, "DATASET_INVALID", "too long", "none of the 3", "32")
 
 
 def test_an_output_folder_that_is_a_link(

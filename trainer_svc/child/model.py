@@ -93,10 +93,13 @@ def add_lora(model: "PreTrainedModel", wanted: Hyperparameters) -> "PeftModel":
     """The model with fresh LoRA matrices in float32 and everything else frozen.
 
     float32, because bf16 rounds small updates of the matrices away; they are a
-    small share of the memory. Raises ValueError for modules that do not exist.
+    small share of the memory. Two runs of one seed begin with the same matrices.
+    Raises ValueError for modules that do not exist.
     """
+    import torch
     from peft import get_peft_model
 
+    torch.manual_seed(wanted.seed)  # the trainer sets it only after they are made
     return get_peft_model(model, lora_config(wanted))
 
 

@@ -133,7 +133,7 @@ class Run:
         quantisation = "nf4, double quantisation" if self._wanted.load_in_4bit else "none"
         self._spool.event(
             "MODEL_LOADED",
-            f"{base.name}: {total:,} parameters, {trainable:,} of them trained, on {hardware.name}",
+            f"loaded on {hardware.name}: {total:,} parameters, {trainable:,} of them trained",
             parameters=total,
             parameters_trainable=trainable,
             device=hardware.name,

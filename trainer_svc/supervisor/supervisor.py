@@ -323,7 +323,8 @@ class Supervisor:
         else:
             crash_point("result_renamed")
             details = {"path": to_publish.path, "manifest_digest": to_publish.digest}
-            run.log.event_once(service_log.INFO, "PUBLISHED", to_publish.path, details)
+            message = f"the result is in {to_publish.path}"
+            run.log.event_once(service_log.INFO, "PUBLISHED", message, details)
             run.folder.write_published(to_publish.path, to_publish.digest)
             run.phase = RunPhase.PUBLISHED
             run.keep_acks()

@@ -256,5 +256,12 @@ class Jobs:
         """See `Job.delete`."""
         return self._job(rpcs.DELETE_JOB, job_service_pb2.DeleteJobRequest(name=job_name(name)))
 
+    def abandon(self, name: str) -> Job:
+        """Gives up a job whose publishing host is lost for good: FAILED, cause LOST.
+
+        For administrators. Raises ForbiddenMove unless its host is lost while it publishes.
+        """
+        return self._job(rpcs.ABANDON_JOB, job_service_pb2.AbandonJobRequest(name=job_name(name)))
+
     def _job(self, rpc: Rpc[job_pb2.Job], request: Message) -> Job:
         return Job(self._transport, self._transport.call(rpc, request))

@@ -7,11 +7,9 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime
 from pathlib import Path
 
 import grpc
-import psutil
 import pytest
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
@@ -20,20 +18,10 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
 from sqlalchemy import create_engine, make_url, text
 from tunewright.v1 import job_service_pb2, job_service_pb2_grpc
 
-from scheduler_svc.application import entries
-from scheduler_svc.domain.job import Job, JobId
-from scheduler_svc.domain.states import JobState
-from scheduler_svc.storage.schema import migrate
-from scheduler_svc.storage.sql_store import SqlStore
-from scheduler_svc.system import RandomIds, SystemClock
-from svckit.database import Database
-from svckit.spec import JobSpec
 from tests.integration.scheduler.harness import a_job, creation, running_scheduler, until
 from tests.support.eventually import eventually_sync
 from tests.support.stack import ServiceProcess
 
-JOBS = 10_000
-RSS_BYTES_MAX = 150 * 1000 * 1000
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
@@ -204,58 +192,3 @@ def test_a_create_whose_answer_was_lost_makes_one_job(process):
         listed = stub.ListJobs(job_service_pb2.ListJobsRequest())
 
     assert [job.name for job in listed.jobs] == [again.name]
-
-
-@pytest.mark.timeout(300)
-def test_ten_thousand_jobs_fit_into_150_megabytes_without_torch(process, tmp_path):
-    store_jobs(tmp_path / "scheduler.db", JOBS)
-    process.start()
-
-    with grpc.insecure_channel(process.address) as channel:
-        names = listed_names(job_service_pb2_grpc.JobServiceStub(channel))
-
-    memory = psutil.Process(process.pid).memory_info().rss
-    mapped = Path(f"/proc/{process.pid}/maps").read_text()
-    assert len(names) == len(set(names)) == JOBS
-    assert memory < RSS_BYTES_MAX
-    assert "torch" not in mapped
-
-
-def store_jobs(file: Path, count: int) -> None:
-    """Puts queued jobs into a database in one transaction, each as CreateJob writes it."""
-    database, clock, ids = Database(f"sqlite:///{file}"), SystemClock(), RandomIds()
-    migrate(database)
-    store = SqlStore(database)
-    with store.write() as tx:
-        tx.take_lead(ids.new_uuid())
-        for index in range(count):
-            job = queued_job(JobId(ids.new_job_id()), f"runs/{index}", clock.now())
-            tx.insert_job(job)
-            tx.reserve_output_dir(job.spec.output_dir, job.job_id)
-            tx.append_entry(job.job_id, entries.state_change(None, job, job.create_time))
-    database.close()
-
-
-def queued_job(job_id: JobId, output_dir: str, now: datetime) -> Job:
-    spec = JobSpec.from_mapping(
-        {
-            "model": {"name": "/models/tiny"},
-            "train_data": [{"source": "/data/train.jsonl"}],
-            "output_dir": output_dir,
-        }
-    )
-    labels = {"team": "nlp"}
-    return Job(job_id, spec, JobState.QUEUED, now, now, labels=labels, queue_time=now)
-
-
-def listed_names(stub: job_service_pb2_grpc.JobServiceStub) -> list[str]:
-    """All jobs, page by page."""
-    names: list[str] = []
-    token = ""
-    while True:
-        request = job_service_pb2.ListJobsRequest(page_size=1000, page_token=token)
-        page = stub.ListJobs(request)
-        names += [job.name for job in page.jobs]
-        token = page.next_page_token
-        if not token:
-            return names

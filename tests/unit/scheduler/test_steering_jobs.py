@@ -172,6 +172,8 @@ def test_an_edit_changes_what_it_names() -> None:
     view = world.scheduler.jobs.update(job_id, JobEdit(labels={"a": "b"}, display_name="x"))
 
     assert (view.job.priority, view.job.labels, view.job.display_name) == (3, {"a": "b"}, "x")
+    told = [entry.event.message for entry in world.entries() if entry.event.type == "JOB_UPDATED"]
+    assert told == ["changed: priority", "changed: labels, display_name"]
 
 
 def test_only_a_job_that_has_ended_is_deleted() -> None:
@@ -197,7 +199,7 @@ def test_a_deleted_job_is_removed_once_its_monitors_have_its_events() -> None:
     world.scheduler.jobs.delete(job_id)
 
     before = world.scheduler.upkeep.run().removed
-    world.scheduler.feed.acknowledge("monitors/m", 1, 99)
+    world.scheduler.feed.acknowledge("monitors/m", 1, 2**53)
     after = world.scheduler.upkeep.run().removed
 
     assert (before, after) == ((), (job_id,))

@@ -271,5 +271,11 @@ class AsyncJobs:
             rpcs.DELETE_JOB, job_service_pb2.DeleteJobRequest(name=job_name(name))
         )
 
+    async def abandon(self, name: str) -> AsyncJob:
+        """See `Jobs.abandon`."""
+        return await self._job(
+            rpcs.ABANDON_JOB, job_service_pb2.AbandonJobRequest(name=job_name(name))
+        )
+
     async def _job(self, rpc: Rpc[job_pb2.Job], request: Message) -> AsyncJob:
         return AsyncJob(self._transport, await self._transport.call(rpc, request))

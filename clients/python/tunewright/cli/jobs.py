@@ -173,6 +173,13 @@ def delete(job: JobName, as_json: AsJson = False, address: Address = None) -> No
         _answer(client.jobs.delete(job), as_json)
 
 
+@app.command()
+def abandon(job: JobName, as_json: AsJson = False, address: Address = None) -> None:
+    """Give up a job whose publishing host is lost for good: FAILED, cause LOST."""
+    with client_for(address) as client:
+        _answer(client.jobs.abandon(job), as_json)
+
+
 def _answer(job: Job, as_json: bool) -> None:
     if as_json:
         say(json_line(job.proto))

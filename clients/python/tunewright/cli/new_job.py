@@ -84,7 +84,8 @@ def _tell(job: Job, watch: bool, as_json: bool) -> ExitCode:
     elif job.plan is not None:
         print_fields(_plan_fields(job))
     else:
-        say(f"{job.name}  {job.state}")
+        waits = f": {job.pending_reason}" if job.pending_reason else ""
+        say(f"{job.name}  {job.state}{waits}")
     if not watch:
         return ExitCode.OK
     kinds = () if as_json else KINDS_FOR_PEOPLE
