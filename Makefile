@@ -19,7 +19,7 @@ $(STAMP):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Tunewright needs Python 3.11 or newer; set PYTHON=...")'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "Installing pinned versions into $(VENV) (about two minutes, the first time only)"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
+	@PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
 		--editable 'clients/python[cli]' --editable '.[train,dev]'
 	@rm -f $(VENV)/.installed-*
 	@touch $@
@@ -34,7 +34,7 @@ check: lint types contract unit ## All that is quick: style, types, contract, un
 lint: $(STAMP)
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check --quiet .
-	@$(BIN)/lint-imports --no-cache
+	@said=$$($(BIN)/lint-imports --no-cache) || { echo "$$said"; exit 1; }
 
 types: $(STAMP)
 	@$(BIN)/mypy -p tunewright $(PACKAGES:%=-p %)

@@ -545,7 +545,7 @@ class Gap(_message.Message):
     FIRST_SEQUENCE_FIELD_NUMBER: _builtins.int
     LAST_SEQUENCE_FIELD_NUMBER: _builtins.int
     reason: _builtins.str
-    """Why ("RETENTION", "SLOW_SUBSCRIBER", "SOURCE_LOST")."""
+    """Why ("RETENTION", "SLOW_SUBSCRIBER", "SOURCE_LOST", "ENTRY_TOO_LARGE")."""
     first_sequence: _builtins.int
     """First sequence that is missing; 0 if the missing entries never had one."""
     last_sequence: _builtins.int

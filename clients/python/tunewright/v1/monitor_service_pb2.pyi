@@ -329,7 +329,7 @@ class MetricSeries(_message.Message):
     """Points there are in all."""
     @_builtins.property
     def points(self) -> _containers.RepeatedCompositeFieldContainer[Global___MetricPoint]:
-        """In order of their steps; first, last, least and greatest are always among them."""
+        """In order of their steps; first, last, least and greatest are among them if points_max is 4 or more."""
 
     def __init__(
         self,
