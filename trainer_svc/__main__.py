@@ -29,6 +29,7 @@ from trainer_svc.supervisor.artifact_store import artifact_store_uuid
 from trainer_svc.supervisor.background import Background
 from trainer_svc.supervisor.gpus import GpuInventory, find_gpus
 from trainer_svc.supervisor.host import Host
+from trainer_svc.supervisor.processes import boot_id, use_boot_id_file
 from trainer_svc.supervisor.settings import Settings
 from trainer_svc.supervisor.supervisor import Supervisor
 from trainer_svc.supervisor.system_info import capabilities_of
@@ -48,7 +49,9 @@ def main(
     """
     config = load_config(TrainerConfig, sys.argv[1:] if argv is None else argv)
     configure_logging(config.log_format, "trainer")
+    use_boot_id_file(config.boot_id_file.expanduser().resolve())
     try:
+        boot_id()
         settings = config.settings(commands)
         workspace = Workspace.open(settings.workspace)
         artifact_store = artifact_store_uuid(settings.artifacts)

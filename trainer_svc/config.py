@@ -11,6 +11,7 @@ from tunewright.wire.names import TRAINER_ID_PATTERN
 
 from svckit.config import ServiceConfig, service_settings, split_address
 from trainer_svc.domain.command import DEFAULT_COMMANDS, CommandTable
+from trainer_svc.supervisor.processes import BOOT_ID_FILE
 from trainer_svc.supervisor.settings import Settings
 from trainer_svc.supervisor.system_info import missing_backends
 
@@ -74,6 +75,10 @@ class TrainerConfig(ServiceConfig):
     )
     run_retention_seconds: float = Field(
         30 * 86400.0, ge=0, description="time that the small files of a read run are kept"
+    )
+
+    boot_id_file: Path = Field(
+        BOOT_ID_FILE, description="holds an id that is another one after a restart of the host"
     )
 
     @field_validator("name")

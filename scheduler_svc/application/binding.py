@@ -74,8 +74,7 @@ class Binding:
         report = start.reports.get(RunKey(job.job_id, job.current.attempt))
         if start.rebooted and _died_with_the_host(job, report):
             self._lose(tx, job, start, _rebooted(start.registration), at_once=True)
-        elif report is None and job.state not in (JobState.STARTING, JobState.PUBLISHING):
-            # STARTING is delivered again; PUBLISHING is never given up by itself.
+        elif report is None and _is_missed(job, start.registration):
             self._lose(tx, job, start, _folder_gone(start.registration), at_once=False)
         else:
             bound = _rebound(tx, job, start.registration.reporter.incarnation)
@@ -143,6 +142,17 @@ def _release_gone(tx: Writing, start: _Start) -> None:
         gone = report is None or report.is_over or start.rebooted
         if key not in bound and gone:
             tx.release_slot(key)
+
+
+def _is_missed(job: Job, registration: Registration) -> bool:
+    """Whether a run that the registration does not list is gone.
+
+    STARTING is delivered again; PUBLISHING is never given up by itself. A run that
+    was given to this very start began after a registration that comes late, or twice.
+    """
+    assert job.current is not None  # current_jobs gives no others
+    given_to_it = job.current.incarnation == registration.reporter.incarnation
+    return not given_to_it and job.state not in (JobState.STARTING, JobState.PUBLISHING)
 
 
 def _died_with_the_host(job: Job, report: RunReport | None) -> bool:

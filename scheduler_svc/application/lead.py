@@ -11,6 +11,9 @@ from scheduler_svc.application.liveness import Liveness
 from scheduler_svc.application.ports import Clock, Ids, Installation, Store
 from scheduler_svc.domain.errors import NotLeader
 
+POSITIONS_PER_SECOND = 1_000_000
+"""More than events are ever written; 2 ** 53 positions last until the year 2255."""
+
 
 class Lead:
     """The lead of this process. Not taken at first."""
@@ -23,9 +26,19 @@ class Lead:
         self._taken: Installation | None = None
 
     def take_lead(self) -> Installation:
-        """Makes a new generation and grants every trainer a new lease. Call once, at start."""
+        """Makes a new generation and grants every trainer a new lease. Call once, at start.
+
+        A database that was put back to an older copy must not give out again what was
+        given out since: trainers ignore a generation that they have passed, and monitors
+        read on from a position that they have passed. So both go on from the wall clock.
+        """
+        seconds = self._clock.now().timestamp()
         with self._store.write() as tx:
-            taken = tx.take_lead(self._ids.new_uuid())
+            taken = tx.take_lead(
+                self._ids.new_uuid(),
+                generation_min=int(seconds),
+                position_min=int(seconds * POSITIONS_PER_SECOND),
+            )
             trainers = tx.trainers()
         self._liveness.restart(
             [one.trainer_id for one in trainers if one.lost_time is None], self._clock.monotonic()

@@ -166,8 +166,13 @@ class Reading(Protocol):
 class Writing(Reading, Protocol):
     """What can be changed in one transaction."""
 
-    def take_lead(self, new_uuid: str) -> Installation:
-        """Makes a new generation (and, in an empty database, its identity)."""
+    def take_lead(
+        self, new_uuid: str, generation_min: int = 1, position_min: int = 0
+    ) -> Installation:
+        """Makes a new generation (and, in an empty database, its identity).
+
+        It is `generation_min` at least, and the feed goes on above `position_min`.
+        """
 
     def require_lead(self, generation: int) -> None:
         """Raises NotLeader unless this generation leads, and holds it until the commit."""

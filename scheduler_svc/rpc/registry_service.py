@@ -18,6 +18,7 @@ from scheduler_svc.converters.runs import (
     report_of,
     stop_message,
 )
+from scheduler_svc.domain.run import RunKey
 from scheduler_svc.hop import Hop
 from scheduler_svc.rpc.changes import Changes
 from scheduler_svc.rpc.context import Context
@@ -45,6 +46,7 @@ class RegistryServicer(registry_service_pb2_grpc.TrainerRegistryServiceServicer)
         self._hop = hop
         self._changes = changes
         self._capacity = capacity
+        self._unknown: dict[str, tuple[RunKey, ...]] = {}
 
     async def RegisterTrainer(  # noqa: N802 - the name is the contract's
         self, request: registry_service_pb2.RegisterTrainerRequest, context: Context
@@ -53,15 +55,13 @@ class RegistryServicer(registry_service_pb2_grpc.TrainerRegistryServiceServicer)
         registration = registration_of(request)
         answer = await self._hop(self._registry.register, registration)
         self._changes.announce()
-        log = structlog.get_logger().bind(trainer=request.trainer)
-        log.info("trainer registered", address=request.address, runs=len(request.runs))
-        if answer.unknown_runs:
-            named = [job_name(key.job_id) for key in answer.unknown_runs]
-            log.warning(
-                "trainer holds runs that this database does not know; they are left alone",
-                jobs=named[:_UNKNOWN_RUNS_LOGGED_MAX],
-                count=len(named),
-            )
+        structlog.get_logger().info(
+            "trainer registered",
+            trainer=request.trainer,
+            address=request.address,
+            runs=len(request.runs),
+        )
+        self._tell_unknown(request.trainer, answer.unknown_runs)
         return registry_service_pb2.RegisterTrainerResponse(
             database_uuid=answer.installation.database_uuid,
             generation=answer.installation.generation,
@@ -77,6 +77,7 @@ class RegistryServicer(registry_service_pb2_grpc.TrainerRegistryServiceServicer)
         beat = heartbeat_of(request)
         answer = await self._hop(self._registry.heartbeat, beat)
         self._capacity()
+        self._tell_unknown(request.trainer, answer.unknown_runs)
         return registry_service_pb2.HeartbeatResponse(
             database_uuid=answer.installation.database_uuid,
             generation=answer.installation.generation,
@@ -111,3 +112,17 @@ class RegistryServicer(registry_service_pb2_grpc.TrainerRegistryServiceServicer)
         return registry_service_pb2.BeginPublishResponse(
             database_uuid=installation.database_uuid, generation=installation.generation
         )
+
+    def _tell_unknown(self, trainer: str, runs: tuple[RunKey, ...]) -> None:
+        """Logs what an empty or older database does not know; again only if it changes."""
+        if runs == self._unknown.get(trainer, ()):
+            return
+        self._unknown[trainer] = runs
+        if runs:
+            named = [job_name(key.job_id) for key in runs]
+            structlog.get_logger().warning(
+                "trainer holds runs that this database does not know; they are left alone",
+                trainer=trainer,
+                jobs=named[:_UNKNOWN_RUNS_LOGGED_MAX],
+                count=len(named),
+            )

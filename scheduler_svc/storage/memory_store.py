@@ -214,10 +214,13 @@ class MemoryWriting(MemoryReading):
             change.undo()
         self._undo.clear()
 
-    def take_lead(self, new_uuid: str) -> Installation:
+    def take_lead(
+        self, new_uuid: str, generation_min: int = 1, position_min: int = 0
+    ) -> Installation:
         old = self.installation() or Installation(new_uuid, 0)
-        taken = Installation(old.database_uuid, old.generation + 1)
+        taken = Installation(old.database_uuid, max(old.generation + 1, generation_min))
         self._set(self._records.installation, 1, taken)
+        self._set(self._records.position, 1, max(self._records.position.get(1, 0), position_min))
         return taken
 
     def require_lead(self, generation: int) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import Connection, Table, delete, insert, select, update
+from sqlalchemy import Connection, Table, case, delete, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from scheduler_svc.application.ports import (
@@ -70,17 +70,28 @@ class SqlWriting(SqlReading):
         )
         return rows.trainer_of(row) if row else None
 
-    def take_lead(self, new_uuid: str) -> Installation:
+    def take_lead(
+        self, new_uuid: str, generation_min: int = 1, position_min: int = 0
+    ) -> Installation:
         table = tables.installation
+        head = tables.feed_head
         values = {"one": _ONE, "database_uuid": new_uuid, "generation": 0}
         self._insert_if_new(table, values)
         statement = (
             update(table)
             .where(table.c.one == _ONE)
-            .values(generation=table.c.generation + 1)
+            .values(
+                generation=case(
+                    (table.c.generation >= generation_min, table.c.generation + 1),
+                    else_=generation_min,
+                )
+            )
             .returning(table.c.database_uuid, table.c.generation)
         )
         row = self._connection.execute(statement).one()
+        self._connection.execute(
+            update(head).where(head.c.position < position_min).values(position=position_min)
+        )
         return Installation(row.database_uuid, row.generation)
 
     def require_lead(self, generation: int) -> None:

@@ -77,7 +77,9 @@ class Run:
         self.total_steps = total_steps(len(data.train), self._wanted)
         self.phase = Phase.RESUME
         start = self._find_start()
-        if start is not None and start.step >= self.total_steps:
+        if start is not None and start.step > self.total_steps:
+            raise _beyond_the_end(start.step, self.total_steps)
+        if start is not None and start.step == self.total_steps:
             self._spool.event("NOTHING_LEFT", f"step {start.step} was the last; staging its result")
             return self._finish(start.folder, tokenizer, base, data, {})
         model = self._load_model(base, tokenizer)
@@ -203,3 +205,11 @@ class Run:
             metrics |= {"best_step": best.step, "best_eval_loss": best.eval_loss}
         digest = stage_result(self._spec, adapter, tokenizer, base, data.receipts, metrics)
         return Ending(Outcome.COMPLETED, self.step, self.total_steps, manifest_digest=digest)
+
+
+def _beyond_the_end(step: int, total_steps: int) -> RunFailed:
+    return RunFailed(
+        Cause.NOTHING_TO_TRAIN,
+        f"the checkpoint is at step {step}, but the data set now makes {total_steps} steps",
+        "The data set has changed since the job began; hand in a new job for it.",
+    )

@@ -35,6 +35,7 @@ FENCE_GRACE_SECONDS_MAX = 5.0
 # A checkpoint that is being written may take this much longer than the grace.
 CHECKPOINT_EXTRA_SECONDS_MAX = 300.0
 CHECKPOINT_IDLE_SECONDS = 10.0
+BOOT_ID_FILE = "/proc/sys/kernel/random/boot_id"
 _PR_SET_CHILD_SUBREAPER = 36
 _CHUNK_BYTES = 64 * 1024
 # The service probes the lock for an instant; that must not pass for a second shim.
@@ -92,12 +93,12 @@ def read_json(file: Path) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def identity(pid: int) -> dict[str, Any]:
+def identity(pid: int, boot_id_file: str = BOOT_ID_FILE) -> dict[str, Any]:
     """What tells a process from a later one with the same number."""
     # The name of a command may hold spaces and parentheses: count from the last one.
     fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     start_ticks = int(fields.rpartition(")")[2].split()[19])
-    boot_id = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    boot_id = Path(boot_id_file).read_text(encoding="ascii").strip()
     return {"pid": pid, "start_ticks": start_ticks, "boot_id": boot_id}
 
 
@@ -175,7 +176,7 @@ class Shim:
         """Blocks until the whole tree is gone and exit.json is written."""
         ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
         kills_before = oom_kills()
-        me = identity(os.getpid())
+        me = self._identity(os.getpid())
         write_json(self._folder / "process.json", {"shim": me, "child": None})
         self._listen()
         if not (self._folder / "stop.json").exists():
@@ -227,10 +228,13 @@ class Shim:
         self._selector.register(child.stdout, selectors.EVENT_READ, "output")
         started = {
             "shim": me,
-            "child": identity(child.pid),
+            "child": self._identity(child.pid),
             "start_time": datetime.now(UTC).isoformat(),
         }
         write_json(self._folder / "process.json", started)
+
+    def _identity(self, pid: int) -> dict[str, Any]:
+        return identity(pid, str(self._spec.get("boot_id_file", BOOT_ID_FILE)))
 
     def _turn(self) -> None:
         """Waits for output, a signal or a deadline, and deals with it."""

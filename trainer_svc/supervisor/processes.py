@@ -14,7 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+BOOT_ID_FILE = Path("/proc/sys/kernel/random/boot_id")
+# One for the process, as the boot itself is; set once, by the wiring.
+_boot_id_file = BOOT_ID_FILE
 _WITHOUT_DESCRIPTOR_SECONDS = 0.5
 CLOCK_TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 
@@ -51,9 +53,21 @@ class Stat:
     start_ticks: int
 
 
+def use_boot_id_file(file: Path) -> None:
+    """Reads the boot's id from here: a container may see its host's kernel, and yet be
+    restarted as a host is."""
+    global _boot_id_file
+    _boot_id_file = file
+
+
+def boot_id_file() -> Path:
+    """Where the boot's id is read; a shim must read the same."""
+    return _boot_id_file
+
+
 def boot_id() -> str:
-    """The kernel's id of this boot."""
-    return _BOOT_ID.read_text(encoding="ascii").strip()
+    """The id of this boot."""
+    return _boot_id_file.read_text(encoding="ascii").strip()
 
 
 def stat_of(pid: int) -> Stat | None:

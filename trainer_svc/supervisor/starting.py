@@ -30,6 +30,7 @@ from trainer_svc.domain.failure_messages import HINTS
 from trainer_svc.domain.runs import Cause, Failure, RunKey
 from trainer_svc.supervisor.durable import make_folder
 from trainer_svc.supervisor.output_root import OutputInvalid, check_free, staging_of
+from trainer_svc.supervisor.processes import boot_id_file
 from trainer_svc.supervisor.run_folder import RunFolder
 from trainer_svc.supervisor.settings import Settings
 
@@ -140,4 +141,5 @@ def _spec_json(
         "environment": dict(command.environment) if command else {},
         "allow_hub": settings.allow_hub,
         "stdout_bytes_max": settings.stdout_log_bytes_max,
+        "boot_id_file": str(boot_id_file()),
     }

@@ -230,6 +230,20 @@ def test_each_lead_is_a_new_generation_of_the_same_database(store: Store) -> Non
         assert tx.installation() == second
 
 
+def test_a_lead_goes_on_above_what_it_is_told(store: Store) -> None:
+    with store.write() as tx:
+        low = tx.take_lead("uuid", generation_min=100, position_min=1000)
+        tx.append_entry(JobId("a"), b"first")
+
+    with store.write() as tx:
+        high = tx.take_lead("uuid", generation_min=50, position_min=500)
+        tx.append_entry(JobId("a"), b"second")
+
+    assert (low.generation, high.generation) == (100, 101)
+    with store.read() as tx:
+        assert [one.position for one in tx.entries_after(0, 10)] == [1001, 1002]
+
+
 def test_a_leader_that_was_replaced_changes_nothing(store: Store) -> None:
     with store.write() as tx:
         old = tx.take_lead("uuid")

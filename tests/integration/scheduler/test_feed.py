@@ -143,7 +143,7 @@ async def test_a_deleted_job_goes_once_its_events_are_acknowledged(scheduler):
 
     await scheduler.feed.AckFeed(
         feed_pb2.AckFeedRequest(
-            reader="monitors/one", epoch=1, cursors=[await own_cursor(scheduler, 1_000_000)]
+            reader="monitors/one", epoch=1, cursors=[await own_cursor(scheduler, 2**53)]
         )
     )
 

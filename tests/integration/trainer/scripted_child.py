@@ -7,6 +7,7 @@ It imports nothing of the project, so it starts as fast as Python does.
 import hashlib
 import json
 import os
+import runpy
 import signal
 import subprocess
 import sys
@@ -101,6 +102,11 @@ def fail(cause: str, message: str) -> None:
     result("FAILED", {"cause": cause, "message": message, "hint": "", "exception_type": "E"})
 
 
+def run_file(path: str, *arguments: Any) -> None:
+    """`main(RUN, SPEC, *arguments)` of another script, for what only some tests need."""
+    runpy.run_path(path)["main"](RUN, SPEC, *arguments)
+
+
 ACTIONS: dict[str, Callable[..., None]] = {
     "entries": entries,
     "entries_until": entries_until,
@@ -111,6 +117,7 @@ ACTIONS: dict[str, Callable[..., None]] = {
     "grandchild": grandchild,
     "complete": complete,
     "fail": fail,
+    "run_file": run_file,
     "print": lambda text: print(text, flush=True),
     "exit": os._exit,
     "kill_self": lambda number: os.kill(os.getpid(), number),

@@ -277,6 +277,19 @@ def test_registering_twice_is_registering_once() -> None:
     assert world.path(job_id) == ["QUEUED", "STARTING", "RUNNING"]
 
 
+def test_a_registration_that_comes_late_ends_no_run_that_began_since() -> None:
+    world = World()
+    world.register("a", "i1")
+    job_id = world.started()
+
+    answer = world.register("a", "i1")
+
+    assert world.state(job_id) is JobState.RUNNING
+    assert answer.stale_runs == ()
+    with world.store.read() as tx:
+        assert [slot.job_id for slot in tx.held_slots()] == [job_id]
+
+
 def test_a_publication_without_a_grant_is_refused() -> None:
     world = World()
     job_id = world.started()
