@@ -8,9 +8,10 @@ STAMP := $(VENV)/.installed-$(shell cat constraints.txt pyproject.toml clients/p
 PACKAGES := svckit scheduler_svc trainer_svc monitor_svc
 TESTS ?= tests
 WORKERS ?= 2
+SEEDS ?= 10000
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check lint types contract stubs baseline unit clean
+.PHONY: help setup demo test check lint types contract stubs baseline unit simulate clean
 
 help: ## Show what there is
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -48,6 +49,9 @@ contract: $(STAMP)
 
 unit: $(STAMP)
 	@$(BIN)/pytest --quiet --numprocesses $(WORKERS) -m 'not training' tests/unit
+
+simulate: $(STAMP) ## Seeded schedules of the whole system with faults: make simulate SEEDS=10000
+	@$(BIN)/python -m tests.simulation --seeds $(SEEDS)
 
 test: lint types contract ## Everything that CI runs
 	@$(BIN)/pytest --numprocesses $(WORKERS) --dist worksteal $(TESTS)

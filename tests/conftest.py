@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -12,6 +13,10 @@ from tests.support.postgres import fresh_database, postgres_server
 # Several training processes share the cores: threads that spin while they wait would
 # take ten times the time.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+# Started in the background by a shell, this process would ignore Ctrl-C, and so would
+# every child that a test sends it to.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
