@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import sys
-import uuid
 from collections.abc import Sequence
 
 import structlog
@@ -74,7 +73,7 @@ async def _serve(
     supervisor = Supervisor(settings, workspace, host)
     capacity = await host.capacity([])
     capabilities = capabilities_of(settings, capacity.cpu_slots, artifact_store)
-    incarnation = str(uuid.uuid4())
+    incarnation = workspace.incarnation()
     running = await start_server(
         config, _registrations(config, supervisor, incarnation, capabilities)
     )

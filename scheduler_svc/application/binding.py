@@ -24,6 +24,7 @@ from scheduler_svc.application.ports import Clock, Raced, Store, Writing
 from scheduler_svc.application.reports import RunReports
 from scheduler_svc.application.settings import Settings
 from scheduler_svc.domain.endings import after_loss
+from scheduler_svc.domain.errors import StaleIncarnation
 from scheduler_svc.domain.failure import Failure, FailureCause
 from scheduler_svc.domain.fleet import Trainer
 from scheduler_svc.domain.job import Job
@@ -54,12 +55,13 @@ class Binding:
         self._reports = reports
 
     def bind(self, registration: Registration) -> None:
-        """Raises NotLeader, Raced."""
+        """Raises NotLeader, Raced, StaleIncarnation."""
         now = self._clock.now()
         trainer_id = registration.reporter.trainer_id
         with self._store.write() as tx:
             tx.require_lead(self._lead.generation)
             old = tx.trainer(trainer_id)
+            _refuse_an_earlier_start(registration, old)
             rebooted = old is not None and old.boot_id != registration.boot_id
             tx.put_trainer(_trainer(registration, old, now, rebooted=rebooted))
             start = _Start(
@@ -90,6 +92,14 @@ class Binding:
         moved = end_attempt(tx, job, ending, EndOfAttempt(start.now), start.now)
         if at_once and moved.state is JobState.RECOVERING:
             move(tx, moved, JobState.QUEUED, start.now, Why("the host is back after a reboot"))
+
+
+def _refuse_an_earlier_start(registration: Registration, old: Trainer | None) -> None:
+    """A registration may come late, when a later start of the service has registered."""
+    if old is None or old.workspace_uuid != registration.workspace_uuid:
+        return
+    if registration.reporter.incarnation < old.incarnation:
+        raise StaleIncarnation(old.trainer_id, registration.reporter.incarnation, old.incarnation)
 
 
 def _trainer(

@@ -12,7 +12,7 @@ from datetime import datetime
 from tunewright.v1 import feed_pb2, job_pb2
 
 from scheduler_svc.domain.failure import Failure
-from scheduler_svc.domain.job import FinalCursor, Job, JobId
+from scheduler_svc.domain.job import FinalCursor, Job, JobId, TrainerId
 from scheduler_svc.domain.states import WITH_ATTEMPT, JobState
 
 INFO = feed_pb2.SEVERITY_INFO
@@ -67,6 +67,19 @@ def event(
     entry.event.message = _cut(message)
     entry.event.details.update(details or {})
     return entry.SerializeToString(deterministic=True)
+
+
+def stop_unconfirmed(job: Job, trainer_id: TrainerId, time: datetime) -> bytes:
+    """Said before a cancel or a pause ends without word from the host of an attempt."""
+    return event(
+        job,
+        time,
+        WARNING,
+        "STOP_UNCONFIRMED",
+        f"trainers/{trainer_id} is lost: its processes of this job may still run; "
+        "they are ended when it returns, and its slot stays taken until then",
+        {"stop_unconfirmed": "true", "trainer": f"trainers/{trainer_id}"},
+    )
 
 
 def _entry(job_id: JobId, attempt: int, time: datetime) -> feed_pb2.Entry:

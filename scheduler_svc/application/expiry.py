@@ -68,18 +68,6 @@ class Expiry:
         ending = after_loss(job, failure, self._settings.backoff_seconds_max)
         if ending is None:
             return
-        moved = end_attempt(tx, job, ending, EndOfAttempt(now, slot_held=True), now)
-        if moved.state in (JobState.CANCELLED, JobState.PAUSED):
-            tx.append_entry(job.job_id, _unconfirmed(moved, trainer_id, now))
-
-
-def _unconfirmed(job: Job, trainer_id: TrainerId, now: datetime) -> bytes:
-    return entries.event(
-        job,
-        now,
-        entries.WARNING,
-        "STOP_UNCONFIRMED",
-        f"trainers/{trainer_id} is lost: its processes of this job may still run; "
-        "they are ended when it returns, and its slot stays taken until then",
-        {"stop_unconfirmed": "true", "trainer": f"trainers/{trainer_id}"},
-    )
+        if ending.target in (JobState.CANCELLED, JobState.PAUSED):
+            tx.append_entry(job.job_id, entries.stop_unconfirmed(job, trainer_id, now))
+        end_attempt(tx, job, ending, EndOfAttempt(now, slot_held=True), now)

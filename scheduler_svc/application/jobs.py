@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 
 from scheduler_svc.application import entries
 from scheduler_svc.application.creation import Creation, NewJob, NewJobOptions
@@ -127,7 +128,8 @@ class Jobs:
                 priority=job.priority if edit.priority is None else edit.priority,
                 labels=job.labels if edit.labels is None else dict(edit.labels),
                 display_name=job.display_name if edit.display_name is None else edit.display_name,
-                update_time=self._clock.now(),
+                # Never back: where the clock was set back, it shows that a wait is over.
+                update_time=max(job.update_time, self._clock.now()),
             )
             tx.edit_job(edited)
             # An ended job's last entry stays the last one.
@@ -205,7 +207,10 @@ class Jobs:
                 raise ForbiddenMove(job_id, job.state, wanted)
             if target is job.state:
                 return job
-            return move(tx, job, target, self._clock.now(), Why(reason))
+            now = self._clock.now()
+            if target in (JobState.CANCELLED, JobState.PAUSED):
+                _tell_unconfirmed(tx, job, now)
+            return move(tx, job, target, now, Why(reason))
 
         return self._changing(job_id, change)
 
@@ -227,6 +232,13 @@ def _abandoned(job: Job) -> Failure:
         f"abandoned by an administrator while {where} published its result",
         "Look into the output folder: the result may be there, whole.",
     )
+
+
+def _tell_unconfirmed(tx: Writing, job: Job, now: datetime) -> None:
+    """Names the lost hosts on which an earlier attempt of the job may still run."""
+    for slot in tx.held_slots():
+        if slot.job_id == job.job_id:
+            tx.append_entry(job.job_id, entries.stop_unconfirmed(job, slot.trainer_id, now))
 
 
 def _updated(before: Job, after: Job) -> bytes:

@@ -8,6 +8,7 @@ One interceptor turns them into a status; nothing here knows of gRPC.
     ├── RunNotFound             a report for a run that an older database does not know
     ├── StaleReader             a monitor that another one has taken over from
     ├── StaleAttempt            a report for an attempt that is not current, or from elsewhere
+    ├── StaleIncarnation        a registration of an earlier start than the one that is known
     ├── NotRegistered           a trainer's start that the scheduler does not know
     ├── NotLeader               another scheduler has taken the lead
     ├── OutputDirTaken · JobIdTaken · RequestIdReused
@@ -84,6 +85,18 @@ class StaleAttempt(Refusal):
         super().__init__(
             f"attempt {attempt} of jobs/{job_id} is not current: end it, publish nothing",
             metadata={"job": f"jobs/{job_id}", "attempt": str(attempt)},
+        )
+
+
+class StaleIncarnation(Refusal):
+    """A later start of the trainer's service has registered."""
+
+    reason = Reason.STALE_INCARNATION
+
+    def __init__(self, trainer_id: TrainerId, incarnation: str, newest: str) -> None:
+        super().__init__(
+            f"trainers/{trainer_id} has registered a later start than {incarnation}",
+            metadata={"incarnation": incarnation, "newest": newest},
         )
 
 

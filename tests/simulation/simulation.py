@@ -27,6 +27,7 @@ from tests.simulation.trainer_node import TrainerService
 from tests.simulation.virtual_time import Process, World
 from tests.simulation.wall import WallClock
 from trainer_svc.domain.runs import RunKey
+from trainer_svc.supervisor.workspace import incarnation_of
 
 SETTLE_SECONDS_MAX = 1_500.0
 _SETTLE_STEP_SECONDS = 10.0
@@ -180,7 +181,7 @@ class Simulation:
             node.host,
             node.process,
             self.network,
-            f"{node.host.name}-start-{node.starts}",
+            incarnation_of(node.starts, node.host.name),
             self.training,
             self.parts.upstream_class,
         )

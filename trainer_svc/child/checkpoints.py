@@ -5,16 +5,22 @@ written aside in the same folder, sealed and renamed, so one that has its name
 is whole. Only the newest `limit` and the best by evaluation loss stay. One that
 does not hold its hashes is set aside, never resumed from and never counted as
 one that is kept.
+
+On a shared artifact store an attempt that was given up may still write here: an
+attempt rotates only what it made or found when it began, and never replaces
+what a later one made.
 """
 
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from trainer_svc.child.durable import remove_tree, sync_folder
 from trainer_svc.child.manifest import ManifestBroken, digest_of, prove, read, seal
+from trainer_svc.child.stopping import StopMode, StopNow
 
 STEP_DIGITS = 8
 STEP_NAME = re.compile(rf"\d{{{STEP_DIGITS}}}")
@@ -25,6 +31,7 @@ class Checkpoint:
     """A checkpoint that is durable. `step` counts optimizer steps."""
 
     step: int
+    attempt: int
     folder: Path
     digest: str
     size_bytes: int
@@ -49,6 +56,7 @@ class CheckpointStore:
         self._job = job
         self._attempt = attempt
         self._limit = limit
+        self._found: frozenset[tuple[int, int]] = frozenset()
         self.scratch = folder / f".tmp-{attempt}"
 
     def open(self) -> None:
@@ -57,6 +65,7 @@ class CheckpointStore:
         for left in self._folder.glob(".tmp-*"):
             remove_tree(left)
         self.scratch.mkdir()
+        self._found = frozenset((entry.step, entry.attempt) for entry in self.every())
 
     def close(self) -> None:
         """Removes what is half written; safe to call twice."""
@@ -65,7 +74,10 @@ class CheckpointStore:
     def save(
         self, files: Path, step: int, record_only: bool, eval_loss: float | None
     ) -> Checkpoint:
-        """Makes the folder `files`, which lies in the scratch folder, the checkpoint of `step`."""
+        """Makes the folder `files`, which lies in the scratch folder, the checkpoint of `step`.
+
+        Raises StopNow if a later attempt made one of that step: this one was given up.
+        """
         fields = {
             "job": self._job,
             "attempt": self._attempt,
@@ -75,24 +87,27 @@ class CheckpointStore:
         }
         sealed = seal(files, fields)
         final = self._folder / f"{step:0{STEP_DIGITS}}"
+        if self._is_of_a_later_attempt(final):
+            raise StopNow(StopMode.FENCE)
         if final.exists():  # of an earlier attempt; a rename does not replace a full folder
             final.rename(self.scratch / f"replaced-{step}")
         files.rename(final)
         sync_folder(self._folder)
         remove_tree(self.scratch / f"replaced-{step}")
-        return Checkpoint(step, final, sealed.digest, sealed.size_bytes, record_only, eval_loss)
+        return Checkpoint(
+            step, self._attempt, final, sealed.digest, sealed.size_bytes, record_only, eval_loss
+        )
 
     def rotate(self) -> list[int]:
         """Removes what is over the limit; the steps removed. Call after a save, so that the
         newest is known to be good."""
-        kept = [entry for entry in self.every() if not entry.record_only]
+        kept = [entry for entry in self.every() if not entry.record_only and self._is_ours(entry)]
         newest = {entry.step for entry in kept[-self._limit :]}
         best = best_of(kept)
         removed = []
         for entry in kept:
             if entry.step not in newest and entry != best:
-                entry.folder.rename(self.scratch / f"removed-{entry.step}")
-                remove_tree(self.scratch / f"removed-{entry.step}")
+                self._remove(entry)
                 removed.append(entry.step)
         return removed
 
@@ -128,6 +143,22 @@ class CheckpointStore:
             remove_tree(folder)
         return [int(folder.name) for folder in folders]
 
+    def _is_ours(self, entry: Checkpoint) -> bool:
+        return entry.attempt == self._attempt or (entry.step, entry.attempt) in self._found
+
+    def _is_of_a_later_attempt(self, folder: Path) -> bool:
+        try:
+            found = _checkpoint(folder, read(folder))
+        except ManifestBroken:
+            return False
+        return found.attempt > self._attempt and not self._is_ours(found)
+
+    def _remove(self, entry: Checkpoint) -> None:
+        aside = self.scratch / f"removed-{entry.step}"
+        with suppress(FileNotFoundError):  # an attempt that was given up was faster
+            entry.folder.rename(aside)
+        remove_tree(aside)
+
     def _step_folders(self) -> Iterator[Path]:
         for folder in sorted(self._folder.iterdir()):
             if STEP_NAME.fullmatch(folder.name) and folder.is_dir() and not folder.is_symlink():
@@ -152,4 +183,5 @@ def _checkpoint(folder: Path, manifest: dict[str, Any]) -> Checkpoint:
     size_bytes = sum(int(entry["size_bytes"]) for entry in manifest["files"].values())
     digest = digest_of((folder / "manifest.json").read_bytes())
     record_only = bool(manifest.get("record_only"))
-    return Checkpoint(step, folder, digest, size_bytes, record_only, eval_loss)
+    attempt = int(manifest.get("attempt") or 0)
+    return Checkpoint(step, attempt, folder, digest, size_bytes, record_only, eval_loss)

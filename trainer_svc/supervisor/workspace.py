@@ -23,12 +23,18 @@ class WorkspaceLocked(Exception):
     """Another trainer service runs on this workspace."""
 
 
+def incarnation_of(starts: int, unique: str) -> str:
+    """The name of a workspace's Nth start; as text, later ones are greater."""
+    return f"{starts:010d}-{unique}"
+
+
 class Workspace:
     """An open workspace; its lock is held until `close`."""
 
-    def __init__(self, path: Path, lock_fd: int, identity: str) -> None:
+    def __init__(self, path: Path, lock_fd: int, identity: str, starts: int = 1) -> None:
         self.path = path
         self.uuid = identity
+        self._starts = starts
         self._lock_fd = lock_fd
 
     @classmethod
@@ -43,11 +49,15 @@ class Workspace:
             os.close(fd)
             raise WorkspaceLocked(f"another trainer service runs on {path}") from None
         make_folder(path / "runs")
-        known = read_json(path / "workspace.json")
-        if known is None or "workspace_uuid" not in known:
-            known = {"workspace_uuid": str(uuid.uuid4())}
-            write_json(path / "workspace.json", known)
-        return cls(path, fd, str(known["workspace_uuid"]))
+        known = read_json(path / "workspace.json") or {}
+        known.setdefault("workspace_uuid", str(uuid.uuid4()))
+        known["starts"] = int(known.get("starts", 0)) + 1
+        write_json(path / "workspace.json", known)
+        return cls(path, fd, str(known["workspace_uuid"]), known["starts"])
+
+    def incarnation(self) -> str:
+        """A name for this start of the service: new, and greater than those of all before."""
+        return incarnation_of(self._starts, str(uuid.uuid4()))
 
     def close(self) -> None:
         """Gives the lock back; safe to call twice."""
@@ -69,6 +79,7 @@ class Workspace:
                 self.path / "workspace.json",
                 {
                     "workspace_uuid": self.uuid,
+                    "starts": self._starts,
                     "database_uuid": authority.database_uuid,
                     "generation": authority.generation,
                 },

@@ -4,8 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from trainer_svc.child.checkpoints import CheckpointStore
+from trainer_svc.child.checkpoints import Checkpoint, CheckpointStore
+from trainer_svc.child.durable import remove_tree
 from trainer_svc.child.manifest import ManifestBroken, prove, seal
+from trainer_svc.child.stopping import StopMode, StopNow
 
 
 @pytest.fixture
@@ -123,3 +125,64 @@ def test_a_folder_that_is_not_its_manifest_is_refused(tmp_path: Path, fault: str
 
     with pytest.raises(ManifestBroken):
         prove(folder)
+
+
+def opened(folder: Path, attempt: int) -> CheckpointStore:
+    store = CheckpointStore(folder, "jobs/j", attempt, limit=2)
+    store.open()
+    return store
+
+
+def test_an_attempt_that_was_given_up_removes_nothing_of_the_one_after_it(tmp_path: Path) -> None:
+    old = opened(tmp_path, 1)
+    save(old, 1)
+    new = opened(tmp_path, 2)
+    old.scratch.mkdir()  # the new one has cleared it; the old one may make it again
+    save(new, 2)
+    save(new, 3)
+    new.rotate()
+
+    for step in (10, 20, 30):
+        save(old, step)
+        old.rotate()
+
+    assert {(entry.step, entry.attempt) for entry in old.every()} == {
+        (2, 2),
+        (3, 2),
+        (20, 1),
+        (30, 1),
+    }
+    save(new, 4)
+    assert new.rotate() == [2]
+    assert {entry.step for entry in new.every() if entry.attempt == 2} == {3, 4}
+
+
+def test_an_attempt_that_was_given_up_replaces_nothing_of_the_one_after_it(tmp_path: Path) -> None:
+    old, new = opened(tmp_path, 1), opened(tmp_path, 2)
+    old.scratch.mkdir()
+    kept = save(new, 5)
+
+    with pytest.raises(StopNow) as stopped:
+        save(old, 5)
+
+    assert stopped.value.mode is StopMode.FENCE
+    assert prove(kept)["attempt"] == 2
+
+
+def test_a_checkpoint_that_another_attempt_removed_first_is_passed_over(tmp_path: Path) -> None:
+    class RacedStore(CheckpointStore):
+        """Another attempt removes the first checkpoint right after they were listed."""
+
+        def every(self) -> list[Checkpoint]:
+            entries = super().every()
+            if len(entries) == 3:
+                remove_tree(entries[0].folder)
+            return entries
+
+    store = RacedStore(tmp_path, "jobs/j", 1, limit=2)
+    store.open()
+    for step in (1, 2, 3):
+        save(store, step)
+
+    assert store.rotate() == [1]
+    assert not list(store.scratch.iterdir())

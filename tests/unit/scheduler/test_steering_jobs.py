@@ -66,7 +66,8 @@ def test_a_verb_moves_a_job_or_is_refused_naming_both_states(verb: str, state: J
     if state in leads:
         view = call(world.scheduler.jobs, JobId("x"))
         assert view.job.state is leads[state] is world.state(JobId("x"))
-        assert len(world.entries()) == (leads[state] is not state)
+        moves = [entry for entry in world.entries() if entry.HasField("state_change")]
+        assert len(moves) == (leads[state] is not state)
         return
     with pytest.raises(ForbiddenMove) as caught:
         call(world.scheduler.jobs, JobId("x"))

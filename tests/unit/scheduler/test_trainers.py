@@ -10,6 +10,7 @@ from scheduler_svc.domain.errors import (
     NotLeader,
     RunNotFound,
     StaleAttempt,
+    StaleIncarnation,
     TrainerNotFound,
 )
 from scheduler_svc.domain.failure import FailureCause
@@ -275,6 +276,20 @@ def test_registering_twice_is_registering_once() -> None:
 
     assert answers[0] == answers[1]
     assert world.path(job_id) == ["QUEUED", "STARTING", "RUNNING"]
+
+
+def test_a_registration_of_an_earlier_start_is_refused() -> None:
+    world = World()
+    world.register("a", "0000000001-x")
+    world.register("a", "0000000002-b")
+    job_id = world.create()
+    world.scheduler.dispatch.run()
+
+    with pytest.raises(StaleIncarnation):
+        world.register("a", "0000000001-x")
+
+    assert world.beat("a", runs(job_id), incarnation="0000000002-b").stops == ()
+    assert world.state(job_id) is S.RUNNING
 
 
 def test_a_registration_that_comes_late_ends_no_run_that_began_since() -> None:

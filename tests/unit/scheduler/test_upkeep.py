@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from tunewright.v1 import job_pb2
 
+from scheduler_svc.application.jobs import JobEdit
 from scheduler_svc.domain.errors import StaleAttempt, StaleReader
 from scheduler_svc.domain.failure import FailureCause
 from scheduler_svc.domain.fleet import TrainerState
@@ -66,6 +68,20 @@ def test_the_slot_on_a_lost_host_stays_taken_until_the_host_is_back_without_the_
     assert world.scheduler.fleet.get(A).state is TrainerState.READY
 
 
+@pytest.mark.parametrize("verb", ["cancel", "pause"])
+def test_a_stop_after_the_host_was_lost_says_that_an_attempt_may_still_run(verb: str) -> None:
+    world = World()
+    job_id = world.started()
+    world.silence(LOST_SECONDS)
+
+    getattr(world.scheduler.jobs, verb)(job_id)
+
+    event, last = world.entries(job_id)[-2:]
+    assert event.event.type == "STOP_UNCONFIRMED"
+    assert event.event.details["trainer"] == "trainers/a"
+    assert last.HasField("state_change")
+
+
 @pytest.mark.parametrize(("verb", "end"), [("cancel", S.CANCELLED), ("pause", S.PAUSED)])
 def test_a_stop_on_a_lost_host_ends_unconfirmed(verb: str, end: JobState) -> None:
     world = World()
@@ -75,8 +91,12 @@ def test_a_stop_on_a_lost_host_ends_unconfirmed(verb: str, end: JobState) -> Non
     world.silence(LOST_SECONDS)
 
     assert world.state(job_id) is end
-    event = world.entries(job_id)[-1].event
-    assert (event.type, event.details["stop_unconfirmed"]) == ("STOP_UNCONFIRMED", "true")
+    event, last = world.entries(job_id)[-2:]
+    assert (event.event.type, event.event.details["stop_unconfirmed"]) == (
+        "STOP_UNCONFIRMED",
+        "true",
+    )
+    assert last.state_change.to == job_pb2.JobState.Value(end.value)
     assert len(world.scheduler.fleet.get(A).slots) == 1
     [fence] = world.beat("a", runs(job_id)).stops
     assert fence.mode is StopMode.FENCE
@@ -176,6 +196,18 @@ def test_a_retry_waits_for_its_back_off_even_when_the_clock_is_set_back() -> Non
     world.silence(1)
 
     assert (early, world.state(job_id)) == (S.RECOVERING, S.QUEUED)
+
+
+def test_an_edit_after_the_clock_was_set_back_does_not_lengthen_the_wait() -> None:
+    world = World()
+    job_id = world.started()
+    world.report(failed(job_id))
+
+    world.clock.jump_wall(-3600)
+    world.scheduler.jobs.update(job_id, JobEdit(priority=1))
+    world.silence(1)
+
+    assert world.state(job_id) is S.QUEUED
 
 
 def test_a_job_that_keeps_crashing_fails_after_its_attempts() -> None:

@@ -205,7 +205,9 @@ class RegisterTrainerRequest(_message.Message):
     trainer: _builtins.str
     """"trainers/{trainer}"."""
     incarnation: _builtins.str
-    """New with each start of the trainer service."""
+    """New with each start of the trainer service, and greater, as text, than those before on the
+    same workspace. A lesser one comes late and is refused: STALE_INCARNATION.
+    """
     address: _builtins.str
     """host:port where scheduler and monitor reach it."""
     boot_id: _builtins.str
