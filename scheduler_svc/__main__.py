@@ -18,6 +18,8 @@ from tunewright.v1 import (
     fleet_service_pb2_grpc,
     job_service_pb2,
     job_service_pb2_grpc,
+    recipe_service_pb2,
+    recipe_service_pb2_grpc,
     registry_service_pb2,
     registry_service_pb2_grpc,
 )
@@ -35,6 +37,7 @@ from scheduler_svc.rpc.feed_service import FeedServicer, FeedTimes
 from scheduler_svc.rpc.fleet_service import FleetServicer
 from scheduler_svc.rpc.job_service import JobServicer
 from scheduler_svc.rpc.labels import RecordLimits
+from scheduler_svc.rpc.recipe_service import RecipeServicer
 from scheduler_svc.rpc.registry_service import RegistryServicer
 from scheduler_svc.storage.schema import migrate
 from scheduler_svc.storage.sql_store import SqlStore
@@ -167,7 +170,8 @@ async def _wired(config: SchedulerConfig, database: Database, scheduler: Schedul
         dispatch.loop.wake,
     )
     fleet = FleetServicer(scheduler.fleet, scheduler.lead, database.run, changes, config.page_max)
-    server = await start_server(config, _registrations(jobs, fleet, registry, feed))
+    recipes = RecipeServicer(scheduler.recipes, scheduler.lead, database.run, config.page_max)
+    server = await start_server(config, _registrations(jobs, recipes, fleet, registry, feed))
     health = HealthLoop(database.ping, database.run, server.set_serving, config.health_tick_seconds)
     loops = (health.loop, dispatch.loop, stops.loop, upkeep.loop)
     return Service(scheduler, database, gateway, feed, server, loops)
@@ -180,13 +184,22 @@ def _record_limits(config: SchedulerConfig) -> RecordLimits:
 
 
 def _registrations(
-    jobs: JobServicer, fleet: FleetServicer, registry: RegistryServicer, feed: FeedServicer
+    jobs: JobServicer,
+    recipes: RecipeServicer,
+    fleet: FleetServicer,
+    registry: RegistryServicer,
+    feed: FeedServicer,
 ) -> list[Registration]:
     return [
         Registration(
             job_service_pb2.DESCRIPTOR.services_by_name["JobService"],
             job_service_pb2_grpc.add_JobServiceServicer_to_server,
             jobs,
+        ),
+        Registration(
+            recipe_service_pb2.DESCRIPTOR.services_by_name["RecipeService"],
+            recipe_service_pb2_grpc.add_RecipeServiceServicer_to_server,
+            recipes,
         ),
         Registration(
             fleet_service_pb2.DESCRIPTOR.services_by_name["FleetService"],

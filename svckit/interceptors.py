@@ -22,7 +22,7 @@ from tunewright.wire.status import RichError, make_error, status_of
 from svckit.refusal import Refusal
 
 # Probes and tools must be able to ask these without a token.
-_OPEN_METHODS = ("/grpc.health.v1.Health/",)
+OPEN_METHODS = ("/grpc.health.v1.Health/",)
 
 # Quoted: generic in the stubs, not at run time.
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
@@ -42,8 +42,8 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
         if handler is None or handler.request_streaming:
             return handler
         if handler.response_streaming:
-            return _rebuilt(handler, unary_stream=_guarded_stream(handler.unary_stream, method))
-        return _rebuilt(handler, unary_unary=_guarded_unary(handler.unary_unary, method))
+            return rebuilt(handler, unary_stream=_guarded_stream(handler.unary_stream, method))
+        return rebuilt(handler, unary_unary=_guarded_unary(handler.unary_unary, method))
 
 
 class TokenInterceptor(grpc.aio.ServerInterceptor):
@@ -70,7 +70,7 @@ class TokenInterceptor(grpc.aio.ServerInterceptor):
         """Passes the call on, or answers it with UNAUTHENTICATED."""
         method = getattr(handler_call_details, "method", "")
         handler = await continuation(handler_call_details)
-        if handler is None or method.startswith(_OPEN_METHODS):
+        if handler is None or method.startswith(OPEN_METHODS):
             return handler
         metadata = getattr(handler_call_details, "invocation_metadata", ()) or ()
         if self._known(dict(metadata).get("authorization", "")):
@@ -128,15 +128,19 @@ def _refusing(handler: Handler) -> Handler:
         kind = "stream_stream" if handler.response_streaming else "stream_unary"
     else:
         kind = "unary_stream" if handler.response_streaming else "unary_unary"
-    return _rebuilt(handler, **{kind: refuse_stream if handler.response_streaming else refuse})
+    return rebuilt(handler, **{kind: refuse_stream if handler.response_streaming else refuse})
 
 
-def _rebuilt(handler: Handler, **behaviour: Callable[..., Any]) -> Handler:
+def rebuilt(handler: Handler, **behaviour: Callable[..., Any]) -> Handler:
+    """The same handler with another behaviour."""
     return handler._replace(**behaviour)  # type: ignore[attr-defined,no-any-return] # it is a namedtuple
 
 
 async def _abort(context: Context, error: Exception, method: str) -> NoReturn:
-    await context.abort_with_status(rpc_status.to_status(status_of(_public(error, method))))
+    status = rpc_status.to_status(status_of(_public(error, method)))
+    # An abort replaces what was set before it, and with it what the server says of itself.
+    kept = (*status.trailing_metadata, *(context.trailing_metadata() or ()))
+    await context.abort(status.code, status.details, kept)
 
 
 def _public(error: Exception, method: str) -> RichError:

@@ -25,6 +25,7 @@ from grpc_reflection.v1alpha import reflection
 from svckit import limits
 from svckit.config import ServiceConfig, fail_configuration, split_address
 from svckit.interceptors import ErrorInterceptor, TokenInterceptor
+from svckit.self_description import SelfDescription
 
 _OPTIONS = (
     ("grpc.so_reuseport", 0),
@@ -141,10 +142,11 @@ def write_atomically(file: Path, text: str) -> None:
 
 
 def _interceptors(config: ServiceConfig) -> list[grpc.aio.ServerInterceptor]:
+    inner = [SelfDescription(), ErrorInterceptor()]
     if config.token_file is None:
-        return [ErrorInterceptor()]
+        return inner
     try:
-        return [TokenInterceptor.from_file(config.token_file), ErrorInterceptor()]
+        return [TokenInterceptor.from_file(config.token_file), *inner]
     except (OSError, ValueError) as error:
         fail_configuration(f"token_file: {error}")
 

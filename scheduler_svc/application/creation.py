@@ -1,8 +1,9 @@
-"""How jobs come to be: handed in, or made again from one that has ended.
+"""How jobs come to be: handed in, made from a recipe, or made again from one that has ended.
 
 One transaction writes the request_id, the job, its output folder's reservation
 and its first event; all of it or nothing. Refuses a request_id that came with
-another request, and a folder that is taken.
+another request, and a folder that is taken. A recipe is resolved there as well,
+once: the job keeps what came out.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from tunewright.wire.reasons import Violation
@@ -18,6 +19,7 @@ from tunewright.wire.reasons import Violation
 from scheduler_svc.application import entries
 from scheduler_svc.application.moves import retrying
 from scheduler_svc.application.ports import Clock, Ids, Reading, Store, StoredRequest, Writing
+from scheduler_svc.application.recipes import found_in, usable
 from scheduler_svc.application.settings import Settings
 from scheduler_svc.domain.errors import (
     JobIdTaken,
@@ -28,7 +30,9 @@ from scheduler_svc.domain.errors import (
     RequestIdReused,
 )
 from scheduler_svc.domain.job import Job, JobId
+from scheduler_svc.domain.recipe import RecipeRef
 from scheduler_svc.domain.states import JobState
+from svckit.recipes import resolve
 from svckit.refusal import InvalidRequest
 from svckit.spec import JobSpec, text_rules
 
@@ -36,10 +40,21 @@ _RETRY_SUFFIX = re.compile(r"-retry-[1-9][0-9]*$")
 
 
 @dataclass(frozen=True, slots=True)
+class FromRecipe:
+    """A recipe, and what the caller sets of the spec besides."""
+
+    ref: RecipeRef
+    given: Mapping[str, object] = field(default_factory=dict)
+    """Only what is set, unchecked, under the names of JobSpec."""
+    noted: Sequence[Violation] = ()
+    """What is wrong with the rest of the request; refused with what is wrong here."""
+
+
+@dataclass(frozen=True, slots=True)
 class NewJob:
     """What the caller of CreateJob says of the job. Checked by who parsed it."""
 
-    spec: JobSpec
+    spec: JobSpec | FromRecipe
     display_name: str = ""
     labels: Mapping[str, str] = field(default_factory=dict)
     priority: int = 0
@@ -67,17 +82,17 @@ class Creation:
         """Stores a new job; the same request_id with the same request answers with the same."""
         fingerprint = _fingerprint(
             "create",
-            [new.display_name, dict(new.labels), new.priority, new.spec.to_json()],
+            [new.display_name, dict(new.labels), new.priority, *_asked(new.spec)],
             [options.job_id, options.hold],
         )
         return self._idempotent(
-            options.request_id, fingerprint, lambda _tx: self._job_of(new, options)
+            options.request_id, fingerprint, lambda tx: self._job_of(tx, new, options)
         )
 
     def draft(self, new: NewJob, options: NewJobOptions) -> Job:
         """The job that create would make; its id is empty unless one is wished for."""
-        job = replace(self._job_of(new, options), job_id=JobId(options.job_id))
         with self._store.read() as tx:
+            job = replace(self._job_of(tx, new, options), job_id=JobId(options.job_id))
             self._check_queue(tx)
             if job.job_id and tx.job(job.job_id) is not None:
                 raise JobIdTaken(job.job_id)
@@ -103,7 +118,8 @@ class Creation:
                 old.labels,
                 old.priority,
             )
-            return replace(self._job_of(new, NewJobOptions()), retry_of=old.job_id)
+            job = self._job_of(tx, new, NewJobOptions())
+            return replace(job, retry_of=old.job_id, recipe=old.recipe)
 
         return self._idempotent(request_id, fingerprint, again)
 
@@ -122,11 +138,13 @@ class Creation:
 
         return retrying(once)
 
-    def _job_of(self, new: NewJob, options: NewJobOptions) -> Job:
+    def _job_of(self, tx: Reading, new: NewJob, options: NewJobOptions) -> Job:
         now = self._clock.now()
+        spec, recipe = _resolved(tx, new.spec)
         return Job(
             job_id=JobId(options.job_id or self._ids.new_job_id()),
-            spec=new.spec,
+            spec=spec,
+            recipe=recipe,
             state=JobState.HELD if options.hold else JobState.QUEUED,
             create_time=now,
             update_time=now,
@@ -140,6 +158,23 @@ class Creation:
         jobs_max = self._settings.queue_jobs_max
         if tx.count_queue(jobs_max) >= jobs_max:
             raise QueueFull(jobs_max)
+
+
+def _resolved(tx: Reading, spec: JobSpec | FromRecipe) -> tuple[JobSpec, str]:
+    """The whole spec, and the name of the recipe's version that it is from."""
+    if isinstance(spec, JobSpec):
+        return spec, ""
+    view = found_in(tx, spec.ref)
+    recipe = usable(view, "job.recipe")
+    resolved = resolve(recipe, view.ref.recipe_id, spec.given, "job.spec", spec.noted)
+    return resolved, view.ref.name
+
+
+def _asked(spec: JobSpec | FromRecipe) -> list[object]:
+    """What a request says of the spec: not what a recipe made of it, which may change."""
+    if isinstance(spec, JobSpec):
+        return [spec.to_json()]
+    return [spec.ref.name, dict(spec.given)]
 
 
 def _store_new(tx: Writing, job: Job) -> None:

@@ -83,7 +83,8 @@ class Jobs:
     def create(self, new: NewJob, options: NewJobOptions | None = None) -> JobView:
         """Hands in a job.
 
-        Raises QueueFull, OutputDirTaken, JobIdTaken, RequestIdReused.
+        Raises QueueFull, OutputDirTaken, JobIdTaken, RequestIdReused; from a recipe also
+        RecipeNotFound, InvalidSpec.
         """
         return self._views.of(self._creation.create(new, options or NewJobOptions()))
 

@@ -17,6 +17,7 @@ from scheduler_svc.domain.fleet import HeldSlot, Trainer
 from scheduler_svc.domain.job import Attempt, Job, JobId, Progress, TrainerId
 from scheduler_svc.domain.policy import QueuedJob
 from scheduler_svc.domain.query import JobQuery
+from scheduler_svc.domain.recipe import RecipeId, RecipeRef, StoredRecipe
 from scheduler_svc.domain.requirement import Requirement
 from scheduler_svc.domain.run import RunKey
 from scheduler_svc.domain.states import JobState
@@ -147,6 +148,12 @@ class Reading(Protocol):
     def output_dir_owner(self, output_dir: str) -> tuple[str, JobId] | None:
         """A reserved folder that is this one, above it or below it, and whose it is."""
 
+    def recipe(self, ref: RecipeRef) -> StoredRecipe | None:
+        """That version of it, or its latest; None if there is none, or it was deleted."""
+
+    def recipes(self, after: str, limit: int) -> Sequence[StoredRecipe]:
+        """The latest version of each with an id greater than `after`, by id."""
+
     def progress(self, job_ids: Collection[JobId]) -> Mapping[JobId, Progress]:
         """Stored progress of those that have some."""
 
@@ -204,6 +211,18 @@ class Writing(Reading, Protocol):
 
     def release_output_dir(self, job_id: JobId) -> None:
         """What the job had reserved is free again."""
+
+    def insert_recipe(self, recipe_id: RecipeId, yaml: str, now: datetime) -> StoredRecipe:
+        """Version 1, or the one after the last where the name was used before.
+
+        Raises RecipeExists.
+        """
+
+    def update_recipe(self, latest: RecipeRef, yaml: str, now: datetime) -> StoredRecipe | None:
+        """The version after `latest`; None if that is not the latest, and nothing was written."""
+
+    def delete_recipe(self, recipe_id: RecipeId) -> bool:
+        """Removes all its versions, and remembers only how far they went; False if it is none."""
 
     def put_trainer(self, trainer: Trainer) -> None:
         """Inserts or replaces a trainer."""

@@ -18,6 +18,7 @@ from scheduler_svc.application.liveness import Liveness
 from scheduler_svc.application.orders import Orders
 from scheduler_svc.application.ports import Clock, Ids, Store
 from scheduler_svc.application.progress import ProgressBoard
+from scheduler_svc.application.recipes import Recipes
 from scheduler_svc.application.registry import Registry
 from scheduler_svc.application.settings import Settings
 from scheduler_svc.application.upkeep import Upkeep
@@ -32,6 +33,8 @@ class Scheduler:
     """take_lead() once at start, before anything but reads; database_uuid, generation."""
     jobs: Jobs
     """JobService."""
+    recipes: Recipes
+    """RecipeService."""
     fleet: FleetBook
     """FleetService."""
     registry: Registry
@@ -59,6 +62,7 @@ def build(store: Store, clock: Clock, ids: Ids, settings: Settings | None = None
         jobs=Jobs(
             store, clock, Creation(store, clock, ids, chosen), Views(store, clock, fleet, progress)
         ),
+        recipes=Recipes(store, clock),
         fleet=fleet,
         registry=Registry(store, clock, chosen, lead, liveness, progress),
         feed=Feed(store, clock),

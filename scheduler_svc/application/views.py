@@ -9,6 +9,7 @@ from scheduler_svc.application.ports import Clock, Reading, Store
 from scheduler_svc.application.progress import ProgressBoard
 from scheduler_svc.domain.job import Job, JobView, Plan
 from scheduler_svc.domain.pending import pending_reason
+from scheduler_svc.domain.planned_command import planned_argv
 from scheduler_svc.domain.policy import could_ever_run
 from scheduler_svc.domain.requirement import Requirement
 from scheduler_svc.domain.states import JobState
@@ -47,5 +48,6 @@ class Views:
         with self._store.read() as tx:
             fleet = self._fleet.read(tx)
         need = Requirement.of(job.spec)
-        fitting = tuple(one for one, host in fleet.items() if could_ever_run(need, host))
-        return JobView(job, pending_reason(job, fleet, self._clock.now()), plan=Plan(fitting))
+        fitting = {one: host for one, host in fleet.items() if could_ever_run(need, host)}
+        plan = Plan(tuple(fitting), planned_argv(job.spec, fitting.values()))
+        return JobView(job, pending_reason(job, fleet, self._clock.now()), plan=plan)

@@ -14,6 +14,7 @@ from svckit.spec.wire import spec_to_proto
 
 FAILURE_MESSAGE_CHARACTERS_MAX = 8192
 PATH_CHARACTERS_MAX = 8192
+REVISIONS_MAX = 100
 
 
 def job_message(view: JobView) -> job_pb2.Job:
@@ -30,6 +31,7 @@ def job_message(view: JobView) -> job_pb2.Job:
         attempt=job.attempt,
         attempts=[_attempt_message(attempt) for attempt in job.attempts],
         retry_of=job_name(job.retry_of) if job.retry_of else "",
+        recipe=job.recipe,
         progress=progress_message(view.progress) if view.progress else None,
         failure=failure_message(job.failure) if job.failure else None,
         output=output_message(job.output) if job.output else None,
@@ -70,7 +72,8 @@ def _attempt_message(attempt: Attempt) -> job_pb2.Attempt:
 
 
 def _plan_message(plan: Plan) -> job_pb2.JobPlan:
-    return job_pb2.JobPlan(trainers=[trainer_name(name) for name in plan.trainer_ids])
+    trainers = [trainer_name(name) for name in plan.trainer_ids]
+    return job_pb2.JobPlan(trainers=trainers, argv=plan.argv)
 
 
 def output_message(output: JobOutput) -> job_pb2.JobOutput:
@@ -119,6 +122,7 @@ def progress_message(progress: Progress) -> job_pb2.Progress:
         tokens_per_second=progress.tokens_per_second,
         phase=progress.phase,
         checkpoint_step=progress.checkpoint_step,
+        revisions=progress.revisions,
     )
     if progress.eta_seconds is not None:
         message.eta.CopyFrom(duration(progress.eta_seconds))
@@ -142,4 +146,8 @@ def progress_of(message: job_pb2.Progress) -> Progress:
         phase=line(message.phase),
         update_time=moment(message.update_time) if message.HasField("update_time") else None,
         checkpoint_step=message.checkpoint_step if message.HasField("checkpoint_step") else None,
+        revisions={
+            line(name): line(message.revisions[name])
+            for name in sorted(message.revisions)[:REVISIONS_MAX]
+        },
     )

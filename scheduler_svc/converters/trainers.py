@@ -49,6 +49,7 @@ def capabilities_message(capabilities: Capabilities) -> trainer_pb2.TrainerCapab
         version=capabilities.version,
         artifact_store=capabilities.artifact_store,
         missing_backends=dict(capabilities.missing_backends),
+        backend_versions=dict(capabilities.backend_versions),
     )
 
 
@@ -63,6 +64,10 @@ def capabilities_of(message: trainer_pb2.TrainerCapabilities) -> Capabilities:
         missing_backends={
             line(name): lines(why, 1024)
             for name, why in list(message.missing_backends.items())[:16]
+        },
+        backend_versions={
+            line(name): line(version)
+            for name, version in list(message.backend_versions.items())[:16]
         },
     )
 

@@ -11,6 +11,11 @@ class Violations:
     def __init__(self) -> None:
         self._found: list[Violation] = []
 
+    @property
+    def found(self) -> tuple[Violation, ...]:
+        """All of them."""
+        return tuple(self._found)
+
     def add(self, field: str, description: str) -> None:
         """Notes one bad field."""
         self._found.append(Violation(field, description))

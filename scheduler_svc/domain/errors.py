@@ -3,7 +3,7 @@
 One interceptor turns them into a status; nothing here knows of gRPC.
 
     Refusal
-    ├── JobNotFound · TrainerNotFound
+    ├── JobNotFound · TrainerNotFound · RecipeNotFound
     ├── ForbiddenMove · NotEnded   the state does not allow it
     ├── RunNotFound             a report for a run that an older database does not know
     ├── StaleReader             a monitor that another one has taken over from
@@ -11,7 +11,9 @@ One interceptor turns them into a status; nothing here knows of gRPC.
     ├── StaleIncarnation        a registration of an earlier start than the one that is known
     ├── NotRegistered           a trainer's start that the scheduler does not know
     ├── NotLeader               another scheduler has taken the lead
-    ├── OutputDirTaken · JobIdTaken · RequestIdReused
+    ├── OutputDirTaken · JobIdTaken · RequestIdReused · RecipeExists
+    ├── RecipeReadOnly          it is shipped
+    ├── RecipeChanged           what was edited is not the latest any more
     └── QueueFull
 """
 
@@ -20,6 +22,7 @@ from __future__ import annotations
 from tunewright.wire.reasons import Reason
 
 from scheduler_svc.domain.job import JobId, TrainerId
+from scheduler_svc.domain.recipe import RecipeRef
 from scheduler_svc.domain.states import JobState
 from svckit.refusal import Refusal
 
@@ -46,6 +49,48 @@ class TrainerNotFound(Refusal):
     def __init__(self, trainer_id: TrainerId) -> None:
         name = f"trainers/{trainer_id}"
         super().__init__(f"there is no {name}", metadata={"trainer": name})
+
+
+class RecipeNotFound(Refusal):
+    """There is no such recipe, or not that version of it."""
+
+    reason = Reason.RECIPE_NOT_FOUND
+
+    def __init__(self, ref: RecipeRef) -> None:
+        super().__init__(f"there is no {ref.name}", metadata={"recipe": ref.name})
+
+
+class RecipeExists(Refusal):
+    """There is a recipe of that name."""
+
+    reason = Reason.RECIPE_EXISTS
+
+    def __init__(self, ref: RecipeRef) -> None:
+        super().__init__(f"{ref.name} exists already", metadata={"recipe": ref.name})
+
+
+class RecipeReadOnly(Refusal):
+    """The recipe comes with Tunewright."""
+
+    reason = Reason.RECIPE_READ_ONLY
+
+    def __init__(self, ref: RecipeRef, verb: str) -> None:
+        super().__init__(
+            f"{ref.name} comes with Tunewright and cannot be {verb}; create one under another name",
+            metadata={"recipe": ref.name},
+        )
+
+
+class RecipeChanged(Refusal):
+    """Somebody has stored a newer version than the one that was edited."""
+
+    reason = Reason.RECIPE_CHANGED
+
+    def __init__(self, edited: RecipeRef, latest: int) -> None:
+        super().__init__(
+            f"{edited.name} is not the latest any more, version {latest} is; look at that first",
+            metadata={"recipe": edited.name, "version": str(latest)},
+        )
 
 
 class ForbiddenMove(Refusal):

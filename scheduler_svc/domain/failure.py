@@ -32,6 +32,7 @@ class FailureCause(StrEnum):
     QUARANTINED = "FAILURE_CAUSE_QUARANTINED"
     INTERNAL = "FAILURE_CAUSE_INTERNAL"
     NOTHING_TO_TRAIN = "FAILURE_CAUSE_NOTHING_TO_TRAIN"
+    NETWORK = "FAILURE_CAUSE_NETWORK"
 
 
 # A GPU that is too small stays too small, data that is wrong stays wrong: those
@@ -46,6 +47,7 @@ RETRYABLE = frozenset(
         FailureCause.CRASHED,
         FailureCause.LOST,
         FailureCause.INTERNAL,
+        FailureCause.NETWORK,
     }
 )
 

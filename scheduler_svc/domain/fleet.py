@@ -47,6 +47,7 @@ class Capabilities:
     version: str = ""
     artifact_store: str = ""
     missing_backends: Mapping[str, str] = field(default_factory=dict)
+    backend_versions: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,6 +38,8 @@ class Progress:
     phase: str = ""
     update_time: datetime | None = None
     checkpoint_step: int | None = None
+    revisions: Mapping[str, str] = field(default_factory=dict)
+    """Hub commits that the job uses, by source."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +98,8 @@ class Job:
     failure: Failure | None = None
     output: JobOutput | None = None
     retry_of: JobId | None = None
+    recipe: str = ""
+    """ "recipes/{recipe}@{version}" that the spec was resolved from; empty: from none."""
     queue_time: datetime | None = None
     """When it last came into the queue."""
     not_before: datetime | None = None
@@ -121,6 +125,8 @@ class Plan:
 
     trainer_ids: tuple[TrainerId, ...]
     """Trainers that fit once they are free."""
+    argv: tuple[str, ...] = ()
+    """The command that the training child would run; empty where it runs none."""
 
 
 @dataclass(frozen=True, slots=True)

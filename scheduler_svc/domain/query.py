@@ -5,7 +5,7 @@ storage translates the same meaning to SQL. Refuses nothing: whoever parses a
 filter's text refuses what does not fit these types.
 
 Meaning: a comparison with something a job does not have (no such label, no
-end_time yet, no trainer) is false, except "!=", which is true. Texts compare
+end_time yet, no trainer, no recipe) is false, except "!=", which is true. Texts compare
 by code point, and ":" is "contains", case kept; `labels.k:*` asks for the key.
 """
 
@@ -33,6 +33,8 @@ class Field(StrEnum):
     MODEL = "model"
     OUTPUT_DIR = "output_dir"
     RETRY_OF = "retry_of"
+    MODEL_KIND = "model_kind"
+    RECIPE = "recipe"
     CREATE_TIME = "create_time"
     UPDATE_TIME = "update_time"
     END_TIME = "end_time"
@@ -48,9 +50,9 @@ class Label:
 FieldRef: TypeAlias = Field | Label
 Value: TypeAlias = str | int | datetime
 
-# The type of the value that each field is compared with. state and backend take
-# proto names ("JOB_STATE_RUNNING", "BACKEND_QLORA"); trainer and retry_of take
-# resource names ("trainers/a", "jobs/b"); a label takes str.
+# The type of the value that each field is compared with. state, backend and model_kind
+# take proto names ("JOB_STATE_RUNNING", "BACKEND_QLORA"); trainer, retry_of and recipe
+# take resource names ("trainers/a", "jobs/b", "recipes/c@1"); a label takes str.
 FIELD_TYPES: Mapping[Field, type[str] | type[int] | type[datetime]] = MappingProxyType(
     {
         Field.STATE: str,
@@ -62,6 +64,8 @@ FIELD_TYPES: Mapping[Field, type[str] | type[int] | type[datetime]] = MappingPro
         Field.MODEL: str,
         Field.OUTPUT_DIR: str,
         Field.RETRY_OF: str,
+        Field.MODEL_KIND: str,
+        Field.RECIPE: str,
         Field.CREATE_TIME: datetime,
         Field.UPDATE_TIME: datetime,
         Field.END_TIME: datetime,
@@ -234,6 +238,8 @@ _FIELD_VALUES: Mapping[Field, Callable[[Job], Value | None]] = {
     Field.MODEL: lambda job: job.spec.model.name,
     Field.OUTPUT_DIR: lambda job: job.spec.output_dir,
     Field.RETRY_OF: lambda job: f"jobs/{job.retry_of}" if job.retry_of else None,
+    Field.MODEL_KIND: lambda job: str(job.spec.model_kind.value),
+    Field.RECIPE: lambda job: job.recipe or None,
     Field.CREATE_TIME: lambda job: job.create_time,
     Field.UPDATE_TIME: lambda job: job.update_time,
     Field.END_TIME: lambda job: job.end_time,

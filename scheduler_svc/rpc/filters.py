@@ -11,20 +11,36 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from importlib import resources
 from types import MappingProxyType
-from typing import TypeVar
 
 from lark import Lark, Token, Transformer, UnexpectedInput
 
 from scheduler_svc.domain import query
 from scheduler_svc.domain.states import JobState
 from scheduler_svc.rpc.labels import LABEL_KEY
-from svckit.spec import Backend
+from svckit.spec import Backend, ModelKind
 
 FILTER_CHARACTERS_MAX = 4096
 # A database refuses expressions that are nested much deeper than any person's.
 DEPTH_MAX = 20
 COMPARISONS_MAX = 100
 _INT64_BOUND = 2**63
+
+# Fields whose values are names of an enum: which, and what its proto names begin with.
+_CHOICES: Mapping[query.Field, tuple[type[StrEnum], str]] = MappingProxyType(
+    {
+        query.Field.STATE: (JobState, "JOB_STATE_"),
+        query.Field.BACKEND: (Backend, "BACKEND_"),
+        query.Field.MODEL_KIND: (ModelKind, "MODEL_KIND_"),
+    }
+)
+# Fields whose values are resource names: the collection, which may be left out.
+_COLLECTIONS: Mapping[query.Field, str] = MappingProxyType(
+    {
+        query.Field.TRAINER: "trainers/",
+        query.Field.RETRY_OF: "jobs/",
+        query.Field.RECIPE: "recipes/",
+    }
+)
 
 _EXPECTED: Mapping[str, str] = MappingProxyType(
     {
@@ -159,9 +175,8 @@ def _check_operator(field: query.Field, operator: query.Operator) -> None:
     is_text = query.FIELD_TYPES[field] is str
     if operator is query.Operator.CONTAINS and not is_text:
         raise BadFilter(f"':' asks what a text contains; {field.value} is none")
-    is_choice = field in (query.Field.STATE, query.Field.BACKEND)
     equalities = (query.Operator.EQUAL, query.Operator.NOT_EQUAL, query.Operator.CONTAINS)
-    if is_choice and operator not in equalities:
+    if field in _CHOICES and operator not in equalities:
         raise BadFilter(f"{field.value} has no order; use =, != or ':'")
 
 
@@ -171,12 +186,14 @@ def _value(field: query.Field, operator: query.Operator, text: str) -> query.Val
     if query.FIELD_TYPES[field] is datetime:
         return _time(field, text)
     if operator is query.Operator.CONTAINS:
-        return text.upper() if field in (query.Field.STATE, query.Field.BACKEND) else text
-    if field is query.Field.STATE:
-        return _choice(JobState, "JOB_STATE_", text)
-    if field is query.Field.BACKEND:
-        return _choice(Backend, "BACKEND_", text)
-    collection = {query.Field.TRAINER: "trainers/", query.Field.RETRY_OF: "jobs/"}.get(field, "")
+        return text.upper() if field in _CHOICES else text
+    if field in _CHOICES:
+        return _choice(*_CHOICES[field], text)
+    if field is query.Field.RECIPE and "@" not in text:
+        raise BadFilter(
+            f"a job's recipe has a version, as in {text[:80]}@1; recipe:{text[:80]}@ finds them all"
+        )
+    collection = _COLLECTIONS.get(field, "")
     return text if text.startswith(collection) else collection + text
 
 
@@ -201,10 +218,7 @@ def _time(field: query.Field, text: str) -> datetime:
         ) from None
 
 
-_ChoiceT = TypeVar("_ChoiceT", bound=StrEnum)
-
-
-def _choice(kind: type[_ChoiceT], prefix: str, text: str) -> str:
+def _choice(kind: type[StrEnum], prefix: str, text: str) -> str:
     """The proto name of "RUNNING", "running" or "JOB_STATE_RUNNING"."""
     short = text.upper().removeprefix(prefix)
     names = [member.value.removeprefix(prefix) for member in kind]

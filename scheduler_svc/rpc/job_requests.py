@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from tunewright.v1 import job_pb2, job_service_pb2
 from tunewright.wire import names
 
-from scheduler_svc.application.creation import NewJob, NewJobOptions
+from scheduler_svc.application.creation import FromRecipe, NewJob, NewJobOptions
 from scheduler_svc.application.jobs import JobEdit
 from scheduler_svc.converters.violations import Violations
 from scheduler_svc.domain.job import JobId
@@ -17,9 +17,10 @@ from scheduler_svc.rpc import labels
 from scheduler_svc.rpc.filters import parse_filter, parse_order
 from scheduler_svc.rpc.labels import RecordLimits
 from scheduler_svc.rpc.page_tokens import BadPageToken, PageTokens
-from scheduler_svc.rpc.requests import page_size_of
+from scheduler_svc.rpc.requests import page_size_of, recipe_ref_of
+from svckit.refusal import Violation
 from svckit.spec import JobSpec, text_rules
-from svckit.spec.wire import spec_from_proto
+from svckit.spec.wire import spec_from_proto, values_from_proto
 
 _EDITABLE = ("priority", "labels", "display_name")
 
@@ -27,13 +28,18 @@ _EDITABLE = ("priority", "labels", "display_name")
 def creation_of(
     request: job_service_pb2.CreateJobRequest, limits: RecordLimits
 ) -> tuple[NewJob, NewJobOptions]:
-    """What is to be made, and how."""
+    """What is to be made, and how.
+
+    Only with a recipe at hand can all of its spec be judged, so what is wrong with
+    the rest goes along and is refused there, in one answer.
+    """
     noted = Violations()
     labels.check_request_id(request.request_id, noted)
-    labels.check_job_id(request.job_id, noted)
+    labels.check_id("job_id", request.job_id, noted)
     _check_record(request.job, limits, noted)
-    spec = _spec_of(request.job, noted)
-    noted.refuse_any()
+    spec = (_from_recipe if request.job.recipe else _spec_of)(request.job, noted)
+    if not isinstance(spec, FromRecipe):
+        noted.refuse_any()
     assert spec is not None
     new = NewJob(
         spec=spec,
@@ -138,6 +144,15 @@ def _spec_of(job: job_pb2.Job, noted: Violations) -> JobSpec | None:
         return None
     with noted.noting("job.spec"):
         return spec_from_proto(job.spec, "job.spec")
+    return None
+
+
+def _from_recipe(job: job_pb2.Job, noted: Violations) -> FromRecipe | None:
+    with noted.noting("job.recipe"):
+        ref = recipe_ref_of(job.recipe, "job.recipe")
+        violations: list[Violation] = []
+        given = values_from_proto(job.spec, violations)
+        return FromRecipe(ref, given, (*noted.found, *violations))
     return None
 
 

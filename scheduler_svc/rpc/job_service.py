@@ -27,10 +27,7 @@ from scheduler_svc.rpc.labels import RecordLimits
 from scheduler_svc.rpc.page_tokens import PageTokens
 from scheduler_svc.rpc.requests import job_id_of
 from svckit.crash import crash_point
-from svckit.limits import MESSAGE_BYTES_MAX
-
-# A page ends early rather than with a message that the caller cannot receive.
-PAGE_BYTES_MAX = MESSAGE_BYTES_MAX - 512 * 1024
+from svckit.limits import PAGE_BYTES_MAX
 
 
 class JobServicer(job_service_pb2_grpc.JobServiceServicer):

@@ -54,10 +54,10 @@ def check_request_id(request_id: str, noted: Violations) -> None:
     _check_line("request_id", request_id, REQUEST_ID_CHARACTERS_MAX, noted)
 
 
-def check_job_id(job_id: str, noted: Violations) -> None:
+def check_id(field: str, wished: str, noted: Violations) -> None:
     """Notes a wished-for id that cannot be the last part of a name."""
-    if job_id and not names.ID_PATTERN.fullmatch(job_id):
-        noted.add("job_id", f"must match {names.ID_PATTERN.pattern}; got {job_id[:80]!r}")
+    if wished and not names.ID_PATTERN.fullmatch(wished):
+        noted.add(field, f"must match {names.ID_PATTERN.pattern}; got {wished[:80]!r}")
 
 
 def check_mask(paths: Sequence[str], allowed: Sequence[str], noted: Violations) -> None:

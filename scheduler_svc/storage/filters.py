@@ -43,11 +43,13 @@ _COLUMNS: Mapping[Field, ColumnElement[Any]] = {
     Field.MODEL: jobs.c.model,
     Field.OUTPUT_DIR: jobs.c.output_dir,
     Field.RETRY_OF: literal("jobs/", String) + jobs.c.retry_of,
+    Field.MODEL_KIND: jobs.c.model_kind,
+    Field.RECIPE: jobs.c.recipe,
     Field.CREATE_TIME: jobs.c.create_time,
     Field.UPDATE_TIME: jobs.c.update_time,
     Field.END_TIME: jobs.c.end_time,
 }
-_NULLABLE = frozenset({Field.TRAINER, Field.RETRY_OF, Field.END_TIME})
+_NULLABLE = frozenset({Field.TRAINER, Field.RETRY_OF, Field.RECIPE, Field.END_TIME})
 
 
 class _Place(FunctionElement[int]):

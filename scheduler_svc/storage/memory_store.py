@@ -23,11 +23,18 @@ from scheduler_svc.application.ports import (
     StoredRequest,
     TimedRun,
 )
-from scheduler_svc.domain.errors import JobIdTaken, JobNotFound, NotLeader, OutputDirTaken
+from scheduler_svc.domain.errors import (
+    JobIdTaken,
+    JobNotFound,
+    NotLeader,
+    OutputDirTaken,
+    RecipeExists,
+)
 from scheduler_svc.domain.fleet import HeldSlot, Trainer
 from scheduler_svc.domain.job import Attempt, Job, JobId, Progress, TrainerId
 from scheduler_svc.domain.policy import QueuedJob, queue_order
 from scheduler_svc.domain.query import JobQuery, matches, position_of, precedes
+from scheduler_svc.domain.recipe import RecipeId, RecipeRef, StoredRecipe
 from scheduler_svc.domain.requirement import Requirement
 from scheduler_svc.domain.run import RunKey
 from scheduler_svc.domain.states import JobState
@@ -48,6 +55,9 @@ class _Records:
     queued: dict[JobId, QueuedJob] = field(default_factory=dict)
     output_dirs: dict[str, JobId] = field(default_factory=dict)
     requests: dict[str, StoredRequest] = field(default_factory=dict)
+    recipes: dict[RecipeRef, StoredRecipe] = field(default_factory=dict)
+    recipe_counts: dict[RecipeId, int] = field(default_factory=dict)
+    """The last version that a name has had; stays when the recipe goes."""
     progress: dict[JobId, Progress] = field(default_factory=dict)
     trainers: dict[TrainerId, Trainer] = field(default_factory=dict)
     events: dict[int, tuple[JobId, bytes]] = field(default_factory=dict)
@@ -174,6 +184,14 @@ class MemoryReading:
                 return taken, job_id
         return None
 
+    def recipe(self, ref: RecipeRef) -> StoredRecipe | None:
+        version = ref.version or self._records.recipe_counts.get(ref.recipe_id, 0)
+        return self._records.recipes.get(RecipeRef(ref.recipe_id, version))
+
+    def recipes(self, after: str, limit: int) -> Sequence[StoredRecipe]:
+        latest = (self.recipe(RecipeRef(one)) for one in sorted(self._records.recipe_counts))
+        return [one for one in latest if one is not None and one.recipe_id > after][:limit]
+
     def progress(self, job_ids: Collection[JobId]) -> Mapping[JobId, Progress]:
         stored = self._records.progress
         return {job_id: stored[job_id] for job_id in sorted(job_ids) if job_id in stored}
@@ -296,6 +314,27 @@ class MemoryWriting(MemoryReading):
     def release_output_dir(self, job_id: JobId) -> None:
         self._remove_of(self._records.output_dirs, job_id)
 
+    def insert_recipe(self, recipe_id: RecipeId, yaml: str, now: datetime) -> StoredRecipe:
+        if self.recipe(RecipeRef(recipe_id)) is not None:
+            raise RecipeExists(RecipeRef(recipe_id))
+        version = self._records.recipe_counts.get(recipe_id, 0) + 1
+        return self._store_recipe(StoredRecipe(recipe_id, version, yaml, now, now))
+
+    def update_recipe(self, latest: RecipeRef, yaml: str, now: datetime) -> StoredRecipe | None:
+        there = self.recipe(RecipeRef(latest.recipe_id))
+        if there is None or there.version != latest.version:
+            return None
+        version = there.version + 1
+        return self._store_recipe(
+            StoredRecipe(latest.recipe_id, version, yaml, there.create_time, now)
+        )
+
+    def delete_recipe(self, recipe_id: RecipeId) -> bool:
+        versions = [one for one in self._records.recipes if one.recipe_id == recipe_id]
+        for one in versions:
+            self._remove(self._records.recipes, one)
+        return bool(versions)
+
     def put_trainer(self, trainer: Trainer) -> None:
         self._set(self._records.trainers, trainer.trainer_id, trainer)
 
@@ -331,6 +370,12 @@ class MemoryWriting(MemoryReading):
             self._set(self._records.position, 1, position)
             self._set(self._records.events, position, (job_id, payload))
         self._entries.clear()
+
+    def _store_recipe(self, recipe: StoredRecipe) -> StoredRecipe:
+        ref = RecipeRef(recipe.recipe_id, recipe.version)
+        self._set(self._records.recipes, ref, recipe)
+        self._set(self._records.recipe_counts, recipe.recipe_id, recipe.version)
+        return recipe
 
     def _store_job(self, job: Job) -> None:
         self._set(self._records.jobs, job.job_id, job)

@@ -19,6 +19,7 @@ from scheduler_svc.domain.fleet import HeldSlot, Trainer
 from scheduler_svc.domain.job import Attempt, Job, JobId, Progress, TrainerId
 from scheduler_svc.domain.policy import QueuedJob
 from scheduler_svc.domain.query import JobQuery
+from scheduler_svc.domain.recipe import RecipeRef, StoredRecipe
 from scheduler_svc.domain.requirement import Requirement
 from scheduler_svc.domain.run import RunKey
 from scheduler_svc.domain.states import JobState
@@ -152,6 +153,24 @@ class SqlReading:
         )
         return (row["output_dir"], JobId(row["job_id"])) if row else None
 
+    def recipe(self, ref: RecipeRef) -> StoredRecipe | None:
+        head = tables.recipes.c
+        version = ref.version or head.version
+        row = self._first(
+            recipes_statement().where(
+                head.recipe_id == ref.recipe_id, tables.recipe_versions.c.version == version
+            )
+        )
+        return StoredRecipe(**row) if row else None
+
+    def recipes(self, after: str, limit: int) -> Sequence[StoredRecipe]:
+        head = tables.recipes.c
+        latest = recipes_statement().where(
+            head.recipe_id > after, tables.recipe_versions.c.version == head.version
+        )
+        found = self._all(latest.order_by(head.recipe_id).limit(limit))
+        return [StoredRecipe(**row) for row in found]
+
     def progress(self, job_ids: Collection[JobId]) -> Mapping[JobId, Progress]:
         if not job_ids:
             return {}
@@ -209,6 +228,16 @@ class SqlReading:
     def _first(self, statement: Select[Any]) -> dict[str, Any] | None:
         row = self._connection.execute(statement).mappings().first()
         return dict(row) if row is not None else None
+
+
+def recipes_statement() -> Select[Any]:
+    """Every version of every recipe that is not deleted."""
+    head, one = tables.recipes.c, tables.recipe_versions.c
+    return (
+        select(head.recipe_id, one.version, one.yaml, head.create_time, one.update_time)
+        .join(tables.recipe_versions, one.recipe_id == head.recipe_id)
+        .where(head.deleted.is_(False))
+    )
 
 
 def list_statement(query: JobQuery) -> Select[Any]:

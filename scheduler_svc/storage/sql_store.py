@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, Table, case, delete, insert, select, update
@@ -22,9 +23,16 @@ from scheduler_svc.application.ports import (
     Raced,
     StoredRequest,
 )
-from scheduler_svc.domain.errors import JobIdTaken, JobNotFound, NotLeader, OutputDirTaken
+from scheduler_svc.domain.errors import (
+    JobIdTaken,
+    JobNotFound,
+    NotLeader,
+    OutputDirTaken,
+    RecipeExists,
+)
 from scheduler_svc.domain.fleet import Trainer
 from scheduler_svc.domain.job import Attempt, Job, JobId, Progress, TrainerId
+from scheduler_svc.domain.recipe import RecipeId, RecipeRef, StoredRecipe
 from scheduler_svc.domain.run import RunKey
 from scheduler_svc.storage import rows, tables
 from scheduler_svc.storage.sql_reading import SqlReading
@@ -176,6 +184,52 @@ class SqlWriting(SqlReading):
         table = tables.output_dirs
         self._connection.execute(delete(table).where(table.c.job_id == job_id))
 
+    def insert_recipe(self, recipe_id: RecipeId, yaml: str, now: datetime) -> StoredRecipe:
+        head = tables.recipes
+        first = {"recipe_id": recipe_id, "version": 1, "deleted": False, "create_time": now}
+        if self._insert_if_new(head, first):
+            return self._insert_version(StoredRecipe(recipe_id, 1, yaml, now, now))
+        again = self._connection.execute(
+            update(head)
+            .where(head.c.recipe_id == recipe_id, head.c.deleted.is_(True))
+            .values(version=head.c.version + 1, deleted=False, create_time=now)
+            .returning(head.c.version)
+        ).scalar()
+        if again is None:
+            raise RecipeExists(RecipeRef(recipe_id))
+        return self._insert_version(StoredRecipe(recipe_id, again, yaml, now, now))
+
+    def update_recipe(self, latest: RecipeRef, yaml: str, now: datetime) -> StoredRecipe | None:
+        head = tables.recipes
+        moved = self._connection.execute(
+            update(head)
+            .where(
+                head.c.recipe_id == latest.recipe_id,
+                head.c.version == latest.version,
+                head.c.deleted.is_(False),
+            )
+            .values(version=head.c.version + 1)
+            .returning(head.c.version, head.c.create_time)
+        ).first()
+        if moved is None:
+            return None
+        return self._insert_version(
+            StoredRecipe(latest.recipe_id, moved.version, yaml, moved.create_time, now)
+        )
+
+    def delete_recipe(self, recipe_id: RecipeId) -> bool:
+        head, versions = tables.recipes, tables.recipe_versions
+        deleted = self._connection.execute(
+            update(head)
+            .where(head.c.recipe_id == recipe_id, head.c.deleted.is_(False))
+            .values(deleted=True)
+            .returning(head.c.recipe_id)
+        )
+        if deleted.first() is None:
+            return False
+        self._connection.execute(delete(versions).where(versions.c.recipe_id == recipe_id))
+        return True
+
     def put_trainer(self, trainer: Trainer) -> None:
         self._put(tables.trainers, rows.trainer_values(trainer))
 
@@ -232,6 +286,16 @@ class SqlWriting(SqlReading):
             ],
         )
         self._entries.clear()
+
+    def _insert_version(self, recipe: StoredRecipe) -> StoredRecipe:
+        values = {
+            "recipe_id": recipe.recipe_id,
+            "version": recipe.version,
+            "yaml": recipe.yaml,
+            "update_time": recipe.update_time,
+        }
+        self._connection.execute(insert(tables.recipe_versions).values(values))
+        return recipe
 
     def _insert_labels(self, job: Job) -> None:
         if job.labels:

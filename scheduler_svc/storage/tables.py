@@ -112,12 +112,15 @@ jobs = Table(
     # Copies out of the spec, which never changes, for filters.
     Column("backend", _name(40), nullable=False),
     Column("model", _text(), nullable=False),
+    # The default is that of the jobs that were there before there was the column.
+    Column("model_kind", _name(40), nullable=False, server_default="MODEL_KIND_LLM"),
     Column("output_dir", _text(), nullable=False),
     Column("run_timeout_seconds", Double),
     Column("failure", Text),  # JSON
     Column("output_path", Text),
     Column("output_digest", String(128)),
     Column("retry_of", _name(64)),
+    Column("recipe", _name(96)),  # "recipes/{recipe}@{version}"
     Column("create_time", Micros, nullable=False),
     Column("update_time", Micros, nullable=False),
     Column("queue_time", Micros),
@@ -186,6 +189,27 @@ requests = Table(
     Column("fingerprint", String(64), nullable=False),
     Column("job_id", _name(64), nullable=False),
     Index("requests_by_job", "job_id"),
+)
+
+# One row for each name that was ever used: its version only goes up, so that a name with a
+# version never means two things.
+recipes = Table(
+    "recipes",
+    metadata,
+    Column("recipe_id", _name(64), primary_key=True),
+    Column("version", Integer, nullable=False),  # the latest
+    Column("deleted", Boolean, nullable=False),
+    Column("create_time", Micros, nullable=False),
+)
+
+# Of recipes that are not deleted.
+recipe_versions = Table(
+    "recipe_versions",
+    metadata,
+    Column("recipe_id", _name(64), ForeignKey("recipes.recipe_id"), primary_key=True),
+    Column("version", Integer, primary_key=True, autoincrement=False),
+    Column("yaml", Text, nullable=False),
+    Column("update_time", Micros, nullable=False),
 )
 
 # Not in jobs: it changes every few seconds, and the queue's indexes must not.

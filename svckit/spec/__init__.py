@@ -1,6 +1,6 @@
 """The job spec: one validated model for RPCs and recipe files."""
 
-from svckit.spec.enums import Accelerator, Backend, DataFormat
+from svckit.spec.enums import Accelerator, Backend, DataFormat, ModelKind
 from svckit.spec.invalid import InvalidSpec
 from svckit.spec.model import (
     DataSource,
@@ -9,6 +9,7 @@ from svckit.spec.model import (
     ModelSource,
     Resources,
     RetryPolicy,
+    SwiftOptions,
 )
 
 __all__ = [
@@ -19,7 +20,9 @@ __all__ = [
     "Hyperparameters",
     "InvalidSpec",
     "JobSpec",
+    "ModelKind",
     "ModelSource",
     "Resources",
     "RetryPolicy",
+    "SwiftOptions",
 ]

@@ -50,6 +50,17 @@ class Backend(SpecEnum):
         return "BACKEND_"
 
 
+class ModelKind(SpecEnum):
+    """What a model reads."""
+
+    LLM = "MODEL_KIND_LLM"
+    VLM = "MODEL_KIND_VLM"
+
+    @classmethod
+    def prefix(cls) -> str:
+        return "MODEL_KIND_"
+
+
 class DataFormat(SpecEnum):
     """How the rows of a data set are written."""
 
@@ -57,6 +68,10 @@ class DataFormat(SpecEnum):
     """Found out from the first row."""
     MESSAGES = "DATA_FORMAT_MESSAGES"
     LCCC = "DATA_FORMAT_LCCC"
+    ALPACA = "DATA_FORMAT_ALPACA"
+    SHAREGPT = "DATA_FORMAT_SHAREGPT"
+    PROMPT_COMPLETION = "DATA_FORMAT_PROMPT_COMPLETION"
+    TEXT = "DATA_FORMAT_TEXT"
 
     @classmethod
     def prefix(cls) -> str:

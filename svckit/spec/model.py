@@ -1,7 +1,7 @@
 """The one validated job spec: what each field may be, and its default.
 
 Owns every bound and default of spec.proto. Frozen: a spec is written once.
-Serves the RPCs now and recipe files later, so it refuses unknown fields.
+Serves the RPCs and recipe files, so it refuses unknown fields.
 """
 
 import json
@@ -12,7 +12,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from pydantic_core.core_schema import ValidationInfo
 
 from svckit.spec import text_rules
-from svckit.spec.enums import Accelerator, Backend, DataFormat
+from svckit.spec.enums import Accelerator, Backend, DataFormat, ModelKind
 from svckit.spec.invalid import InvalidSpec, violations_of
 
 SECONDS_MAX = 315_576_000.0
@@ -69,7 +69,8 @@ class DataSource(SpecPart):
 class Hyperparameters(SpecPart):
     """Training values under their Hugging Face, TRL and PEFT names.
 
-    None means a default that is known only on the trainer (bf16, eval_steps).
+    None means a default that depends on the rest of the spec (load_in_4bit,
+    gradient_checkpointing) or is known only on the trainer (bf16, eval_steps).
     """
 
     num_train_epochs: Annotated[Float, Field(gt=0)] = 3.0
@@ -91,7 +92,7 @@ class Hyperparameters(SpecPart):
     target_modules: Annotated[tuple[ModuleName, ...], Field(min_length=1, max_length=256)] = (
         "all-linear",
     )
-    load_in_4bit: bool = True
+    load_in_4bit: bool | None = None
     gradient_checkpointing: bool | None = None
     logging_steps: Count = 10
     eval_steps: Count | None = None
@@ -118,7 +119,7 @@ class Hyperparameters(SpecPart):
         if len(set(value)) != len(value):
             raise ValueError("must name each module once")
         for module in value:
-            text_rules.without_control_characters(module)
+            text_rules.argument(module)
         return value
 
 
@@ -164,6 +165,21 @@ class Resources(SpecPart):
         return value
 
 
+class SwiftOptions(SpecPart):
+    """What only ms-swift knows, under its names."""
+
+    model_type: Annotated[str, Field(max_length=128)] = ""
+    template: Annotated[str, Field(max_length=128)] = ""
+    use_hf: bool = False
+    model_author: Annotated[str, Field(max_length=256)] = ""
+    model_name: Annotated[str, Field(max_length=256)] = ""
+    max_pixels: Annotated[Int, Field(ge=784, le=_INT32_MAX)] | None = None
+    freeze_vit: bool = True
+
+    _name_rules = field_validator("model_type", "template")(text_rules.swift_name)
+    _text_rules = field_validator("model_author", "model_name")(text_rules.argument)
+
+
 class RetryPolicy(SpecPart):
     """When a failed attempt is followed by another."""
 
@@ -178,25 +194,52 @@ class JobSpec(SpecPart):
     train_data: Annotated[tuple[DataSource, ...], Field(min_length=1, max_length=100)]
     eval_data: Annotated[tuple[DataSource, ...], Field(max_length=100)] = ()
     backend: Annotated[Backend, BeforeValidator(Backend.parse)] = Backend.QLORA
-    # Before hyperparameters: one of their defaults depends on the accelerator.
+    # Before hyperparameters: some of their defaults depend on backend and accelerator.
     resources: Resources = Resources()
     hyperparameters: Hyperparameters = Hyperparameters()
     run_timeout_seconds: Annotated[Float, Field(gt=0, le=SECONDS_MAX)] | None = None
     retry_policy: RetryPolicy = RetryPolicy()
     output_dir: str
     system_prompt: Annotated[str, Field(max_length=32_768)] = ""
+    model_kind: Annotated[ModelKind, BeforeValidator(ModelKind.parse)] = ModelKind.LLM
+    swift: SwiftOptions | None = None
+    strict: bool = True
+    max_dropped_fraction: Annotated[Float, Field(ge=0, le=1)] = 0.1
 
     _output_dir_rule = field_validator("output_dir")(text_rules.output_dir)
     _system_prompt_rule = field_validator("system_prompt")(text_rules.without_nul)
 
     @field_validator("hyperparameters")
     @classmethod
-    def _checkpoint_on_gpus(cls, value: Hyperparameters, info: ValidationInfo) -> Hyperparameters:
-        resources = info.data.get("resources")
-        if value.gradient_checkpointing is not None or resources is None:
-            return value
-        on_gpu = resources.accelerator is Accelerator.GPU
-        return value.model_copy(update={"gradient_checkpointing": on_gpu})
+    def _fill_in(cls, value: Hyperparameters, info: ValidationInfo) -> Hyperparameters:
+        resources, backend = info.data.get("resources"), info.data.get("backend")
+        chosen: dict[str, bool] = {}
+        if value.gradient_checkpointing is None and resources is not None:
+            chosen["gradient_checkpointing"] = resources.accelerator is Accelerator.GPU
+        if value.load_in_4bit is None and backend is not None:
+            chosen["load_in_4bit"] = backend is Backend.QLORA
+        return value.model_copy(update=chosen)
+
+    @field_validator("system_prompt")
+    @classmethod
+    def _sayable_to_swift(cls, value: str, info: ValidationInfo) -> str:
+        """ms-swift takes it on its command line, where some texts mean something else."""
+        if info.data.get("backend") is Backend.SWIFT:
+            if value.startswith("-"):
+                raise ValueError("must not begin with '-' for the swift backend")
+            if value.endswith(".txt"):
+                raise ValueError("must not end with '.txt' for the swift backend: it reads a file")
+        return value
+
+    @field_validator("swift")
+    @classmethod
+    def _only_for_swift(
+        cls, value: SwiftOptions | None, info: ValidationInfo
+    ) -> SwiftOptions | None:
+        backend = info.data.get("backend")
+        if value is not None and backend not in (Backend.SWIFT, None):
+            raise ValueError("is only for the swift backend")
+        return SwiftOptions() if value is None and backend is Backend.SWIFT else value
 
     @classmethod
     def from_mapping(cls, mapping: Mapping[str, object], prefix: str = "spec") -> Self:

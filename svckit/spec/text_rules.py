@@ -135,6 +135,20 @@ def _absolute(text: str) -> str:
     return str(PurePosixPath("/" + text.strip("/")))
 
 
+def swift_name(text: str) -> str:
+    """A name out of ms-swift's own lists ("llava1_5_hf"), or empty."""
+    if text and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", text):
+        raise ValueError(f"must be one of ms-swift's names, like 'qwen3'; got {text[:40]!r}")
+    return text
+
+
+def argument(text: str) -> str:
+    """A text that a command takes as a value: one line, and no flag."""
+    if text.startswith("-"):
+        raise ValueError("must not begin with '-': it would be read as a flag")
+    return without_control_characters(text)
+
+
 def gpu_id(text: str) -> str:
     """An index as nvidia-smi counts ("0"), in its one spelling."""
     if not re.fullmatch(r"0|[1-9][0-9]{0,3}", text):

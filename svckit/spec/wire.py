@@ -4,7 +4,7 @@ Refuses fields that this version does not know: a hyperparameter that is
 silently left out trains something else than what was asked for.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from google.protobuf.descriptor import FieldDescriptor
@@ -29,11 +29,32 @@ def spec_from_proto(message: spec_pb2.JobSpec, prefix: str = "job.spec") -> JobS
     """
     violations: list[Violation] = []
     mapping = _mapping(message, prefix, violations)
+    return spec_from_values(mapping, prefix, violations)
+
+
+def values_from_proto(
+    message: spec_pb2.JobSpec, violations: list[Violation], prefix: str = "job.spec"
+) -> dict[str, object]:
+    """What the caller has set, unchecked, under the model's names.
+
+    Fields that this version does not know are added to `violations`.
+    """
+    return _mapping(message, prefix, violations)
+
+
+def spec_from_values(
+    values: Mapping[str, object], prefix: str, noted: Sequence[Violation] = ()
+) -> JobSpec:
+    """The checked spec of values as a caller has set them.
+
+    Raises InvalidSpec with what was noted before and every bad field.
+    """
+    violations = list(noted)
     try:
-        spec = JobSpec.model_validate(mapping)
+        spec = JobSpec.model_validate(values)
     except ValidationError as error:
         found = violations_of(error, JobSpec, prefix)
-        violations += [Violation(_proto_path(one.field), one.description) for one in found]
+        violations += [Violation(proto_path(one.field), one.description) for one in found]
         raise InvalidSpec.of(violations) from None
     if violations:
         raise InvalidSpec.of(violations)
@@ -42,9 +63,22 @@ def spec_from_proto(message: spec_pb2.JobSpec, prefix: str = "job.spec") -> JobS
 
 def spec_to_proto(spec: JobSpec) -> spec_pb2.JobSpec:
     """The message, with every known value written out."""
+    return values_to_proto(spec.model_dump())
+
+
+def values_to_proto(values: Mapping[str, Any]) -> spec_pb2.JobSpec:
+    """The message with these values of a spec, which need not be whole."""
     message = spec_pb2.JobSpec()
-    _fill(message, spec.model_dump())
+    _fill(message, values)
     return message
+
+
+def proto_path(path: str) -> str:
+    """A field's path as it is on the wire: durations carry their unit only in the model."""
+    for name in ("run_timeout", "backoff"):
+        if path.endswith(f".{name}{_SECONDS}") or path == f"{name}{_SECONDS}":
+            return path.removesuffix(_SECONDS)
+    return path
 
 
 def _mapping(message: Message, path: str, violations: list[Violation]) -> dict[str, object]:
@@ -94,15 +128,7 @@ def _scalar(field: FieldDescriptor, value: Any) -> object:
     return value if known is None else known.name
 
 
-def _proto_path(path: str) -> str:
-    """Durations carry their unit in the model and not on the wire."""
-    for name in ("run_timeout", "backoff"):
-        if path.endswith(f".{name}{_SECONDS}"):
-            return path.removesuffix(_SECONDS)
-    return path
-
-
-def _fill(message: Any, values: dict[str, Any]) -> None:
+def _fill(message: Any, values: Mapping[str, Any]) -> None:
     for field, value in _present(message, values):
         target = getattr(message, field.name)
         if field.message_type is None:
@@ -120,7 +146,7 @@ def _fill(message: Any, values: dict[str, Any]) -> None:
             _fill(target, value)
 
 
-def _present(message: Message, values: dict[str, Any]) -> Iterator[tuple[Any, Any]]:
+def _present(message: Message, values: Mapping[str, Any]) -> Iterator[tuple[Any, Any]]:
     for field in message.DESCRIPTOR.fields:
         value = values.get(field.name, values.get(field.name + _SECONDS))
         if value is not None:

@@ -16,6 +16,7 @@ from tunewright.connection import resolve_connection
 from tunewright.errors import ApiError
 from tunewright.fleet import HostInfo, Trainers
 from tunewright.jobs import Jobs
+from tunewright.recipes import Recipes
 from tunewright.retry import Backoff, Reconnect
 from tunewright.stream import Watch
 from tunewright.subscription import EntrySubscription, OnInterruption, StreamState
@@ -52,6 +53,7 @@ class Client:
         connection = resolve_connection(address, token, ca_file)
         self._transport = Transport(connection, timeout, backoff or Backoff())
         self.jobs = Jobs(self._transport)
+        self.recipes = Recipes(self._transport)
         self.trainers = Trainers(self._transport)
 
     @property

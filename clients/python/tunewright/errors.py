@@ -14,6 +14,7 @@
         ├── AlreadyExists
         ├── FailedPrecondition
         │   └── ForbiddenMove      the job's state does not allow it
+        ├── Aborted                somebody else was first; read again, and decide anew
         ├── ResourceExhausted
         ├── Unavailable            worth trying again
         ├── DeadlineExceeded
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from tunewright.v1 import job_pb2
 
 __all__ = [
+    "Aborted",
     "AlreadyExists",
     "ApiError",
     "ConfigurationError",
@@ -146,11 +148,11 @@ class PermissionDenied(ApiError):
 
 
 class NotFound(ApiError):
-    """There is no such job, trainer or run."""
+    """There is no such job, trainer, recipe or run."""
 
 
 class AlreadyExists(ApiError):
-    """The output folder, job id or request id is taken."""
+    """The output folder, job id, request id or recipe name is taken."""
 
 
 class FailedPrecondition(ApiError):
@@ -159,6 +161,10 @@ class FailedPrecondition(ApiError):
 
 class ForbiddenMove(FailedPrecondition):
     """The job's state does not allow the move; `metadata` names both."""
+
+
+class Aborted(ApiError):
+    """What was edited is not the latest any more: read it again, and decide anew."""
 
 
 class ResourceExhausted(ApiError):
@@ -193,7 +199,7 @@ EXCEPTIONS: Mapping[str, type[ApiError]] = MappingProxyType(
         "NOT_FOUND": NotFound,
         "ALREADY_EXISTS": AlreadyExists,
         "FAILED_PRECONDITION": FailedPrecondition,
-        "ABORTED": FailedPrecondition,
+        "ABORTED": Aborted,
         "RESOURCE_EXHAUSTED": ResourceExhausted,
         "UNAVAILABLE": Unavailable,
         "DEADLINE_EXCEEDED": DeadlineExceeded,

@@ -55,6 +55,11 @@ class JobRecord:
         return self.proto.state == job_pb2.JOB_STATE_SUCCEEDED
 
     @property
+    def recipe(self) -> str:
+        """ "recipes/{recipe}@{version}" that it was made from; empty if it was from none."""
+        return self.proto.recipe
+
+    @property
     def pending_reason(self) -> str:
         """Why it waits, in words a person can act on; empty if it does not."""
         return self.proto.pending_reason

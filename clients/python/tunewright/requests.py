@@ -14,14 +14,20 @@ from pathlib import Path, PurePath
 from typing import Any, TypeAlias, TypedDict
 
 from tunewright.fields import Problems, did_you_mean, fill
-from tunewright.v1 import job_pb2, job_service_pb2, spec_pb2
+from tunewright.v1 import job_pb2, job_service_pb2, recipe_service_pb2, spec_pb2
 from tunewright.wire import names
 
 DataArgument: TypeAlias = "str | os.PathLike[str] | Mapping[str, object] | spec_pb2.DataSource"
 
 
 class JobArguments(TypedDict, total=False):
-    """What `jobs.create` takes. Everything but model, train_data and output_dir may be left out."""
+    """What `jobs.create` takes. Everything but model, train_data and output_dir may be left out.
+
+    With a recipe, what it requires must be given, and nothing that it does not name.
+    """
+
+    # Name of a recipe, "llm-swift", or of one version of it, "llm-swift@1".
+    recipe: str
 
     # A hub id, or a folder on the trainer. A `Path` is made absolute; text is sent as it is.
     model: str | os.PathLike[str] | spec_pb2.ModelSource
@@ -44,8 +50,17 @@ class JobArguments(TypedDict, total=False):
     trainer: str
     # "qlora" (the default) or "swift".
     backend: str
-    # "messages" or "lccc", for all data that does not say its own; found out if left out.
+    # "messages", "lccc", "alpaca", "sharegpt", "prompt_completion" or "text", for all data
+    # that does not say its own; found out if left out.
     format: str
+    # "llm" (the default) or "vlm", which reads pictures as well.
+    model_kind: str
+    # What only ms-swift knows, by its own names ({"model_type": ..., "template": ...}).
+    swift: Mapping[str, object] | spec_pb2.SwiftOptions
+    # False leaves malformed rows out instead of failing; True if left out.
+    strict: bool
+    # Share of a source's rows that may be left out, 0 to 1.
+    max_dropped_fraction: float
     # A hub revision of the model.
     model_revision: str
     system_prompt: str
@@ -55,7 +70,7 @@ class JobArguments(TypedDict, total=False):
     attempts_max: int
     # Seconds or a timedelta before the second attempt.
     retry_backoff: float | timedelta
-    # The whole spec as a proto, instead of everything above.
+    # The spec as a proto, instead of everything above but the recipe.
     spec: spec_pb2.JobSpec
     display_name: str
     labels: Mapping[str, str]
@@ -72,7 +87,10 @@ class JobArguments(TypedDict, total=False):
 
 
 # Which message each argument goes to, and under which name.
-_IN_SPEC = {"output_dir", "backend", "hyperparameters", "run_timeout", "system_prompt"}
+_IN_SPEC = {
+    "output_dir", "backend", "hyperparameters", "run_timeout", "system_prompt",
+    "model_kind", "swift", "strict", "max_dropped_fraction",
+}  # fmt: skip
 _IN_RESOURCES = {"accelerator", "gpu_count", "gpu_ids", "gpu_memory_bytes_min", "trainer"}
 _IN_RETRY = {"attempts_max": "attempts_max", "retry_backoff": "backoff"}
 _IN_JOB = {"display_name", "labels", "priority"}
@@ -93,6 +111,10 @@ def create_job(
     request = job_service_pb2.CreateJobRequest(request_id=new_request_id)
     fill(request, _only(given, _IN_REQUEST), "request", problems)
     fill(request.job, _only(given, _IN_JOB), "job", problems)
+    if isinstance(given.get("recipe"), str | None):
+        request.job.recipe = recipe_name(given.get("recipe", ""))
+    else:
+        problems.add("job.recipe", f"expected text, got {given['recipe']!r:.60}")
     if "spec" in given:
         _take_spec(request.job, given, problems)
     else:
@@ -119,6 +141,25 @@ def update_job(
     return request
 
 
+def create_recipe(
+    recipe_id: str, yaml: str | os.PathLike[str], *, validate_only: bool = False
+) -> recipe_service_pb2.CreateRecipeRequest:
+    """The request for a new recipe. A path is read, a text is sent as it is."""
+    recipe = recipe_service_pb2.Recipe(yaml=_read(yaml))
+    return recipe_service_pb2.CreateRecipeRequest(
+        recipe_id=recipe_id.removeprefix("recipes/"), recipe=recipe, validate_only=validate_only
+    )
+
+
+def update_recipe(
+    name: str, yaml: str | os.PathLike[str], version: int
+) -> recipe_service_pb2.UpdateRecipeRequest:
+    """The request for a new version of a recipe. A path is read, a text is sent as it is."""
+    return recipe_service_pb2.UpdateRecipeRequest(
+        recipe=recipe_service_pb2.Recipe(name=recipe_name(name), yaml=_read(yaml), version=version)
+    )
+
+
 def job_name(name_or_id: str) -> str:
     """ "jobs/{job}" of a name or an id."""
     return name_or_id if "/" in name_or_id else names.job_name(name_or_id)
@@ -127,6 +168,13 @@ def job_name(name_or_id: str) -> str:
 def trainer_name(name_or_id: str) -> str:
     """ "trainers/{trainer}" of a name or an id."""
     return name_or_id if "/" in name_or_id else names.trainer_name(name_or_id)
+
+
+def recipe_name(name_or_id: str) -> str:
+    """ "recipes/{recipe}" of a name or an id, with or without a version; empty stays empty."""
+    if not name_or_id or "/" in name_or_id:
+        return name_or_id
+    return names.recipe_name(name_or_id)
 
 
 def new_request_id() -> str:
@@ -209,6 +257,10 @@ def _text(value: str | os.PathLike[str]) -> str:
     if isinstance(value, PurePath):
         return str(Path(value).absolute())
     return os.fspath(value)
+
+
+def _read(yaml: str | os.PathLike[str]) -> str:
+    return yaml if isinstance(yaml, str) else Path(yaml).read_text(encoding="utf-8")
 
 
 def _only(given: Mapping[str, Any], names_wanted: set[str]) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from tunewright.v1 import (
     job_pb2,
     job_service_pb2,
     monitor_service_pb2,
+    recipe_service_pb2,
     trainer_pb2,
     trainer_service_pb2,
 )
@@ -71,6 +72,15 @@ RESUME_JOB = Rpc("JobService", "ResumeJob", job_pb2.Job, repeatable=False)
 DELETE_JOB = Rpc("JobService", "DeleteJob", job_pb2.Job, repeatable=False)
 ABANDON_JOB = Rpc("JobService", "AbandonJob", job_pb2.Job, repeatable=False)
 
+LIST_RECIPES = Rpc("RecipeService", "ListRecipes", recipe_service_pb2.ListRecipesResponse)
+GET_RECIPE = Rpc("RecipeService", "GetRecipe", recipe_service_pb2.Recipe)
+# A second one of these would find what the first one did, and be refused or do it again.
+CREATE_RECIPE = Rpc("RecipeService", "CreateRecipe", recipe_service_pb2.Recipe, repeatable=False)
+UPDATE_RECIPE = Rpc("RecipeService", "UpdateRecipe", recipe_service_pb2.Recipe, repeatable=False)
+DELETE_RECIPE = Rpc(
+    "RecipeService", "DeleteRecipe", recipe_service_pb2.DeleteRecipeResponse, repeatable=False
+)
+
 LIST_TRAINERS = Rpc("FleetService", "ListTrainers", fleet_service_pb2.ListTrainersResponse)
 GET_TRAINER = Rpc("FleetService", "GetTrainer", trainer_pb2.Trainer)
 CORDON_TRAINER = Rpc("FleetService", "CordonTrainer", trainer_pb2.Trainer)
@@ -111,6 +121,11 @@ ALL: tuple[Rpc[Message], ...] = (
     RESUME_JOB,
     DELETE_JOB,
     ABANDON_JOB,
+    LIST_RECIPES,
+    GET_RECIPE,
+    CREATE_RECIPE,
+    UPDATE_RECIPE,
+    DELETE_RECIPE,
     LIST_TRAINERS,
     GET_TRAINER,
     CORDON_TRAINER,

@@ -36,16 +36,18 @@ ORDERED = [operator for operator in Operator if operator is not Operator.CONTAIN
 
 def some_jobs() -> list[Job]:
     """Jobs that differ in everything a list can ask for, ties included."""
-    swift = spec("b/out", gpus(1), backend="swift")
+    swift = spec("b/out", gpus(1), backend="swift", model_kind="vlm")
     return [
         job("a", display_name="Alpha", labels={"team": "nlp", "x": ""}, priority=1),
-        job("b", spec=swift, display_name="beta", labels={"team": "vision"}, create_time=at(1)),
+        job("b", spec=swift, display_name="beta", labels={"team": "vision"}, create_time=at(1),
+            recipe="recipes/r@1"),
         job("c", JobState.HELD, display_name="alpha", priority=1, create_time=at(1)),
         job("d", JobState.FAILED, display_name="Ünïcode%_", end_time=at(9), retry_of=JobId("a")),
         job("e", JobState.RUNNING, attempt=1, attempts=(attempt(1, "trainer-1"),), priority=-3),
-        job("f", JobState.SUCCEEDED, end_time=at(5), create_time=at(-5), update_time=at(7)),
+        job("f", JobState.SUCCEEDED, end_time=at(5), create_time=at(-5), update_time=at(7),
+            recipe="recipes/r@2"),
         replace(job("g", display_name="Zoë 🎈", labels={"team": "NLP"}), delete_time=at(3)),
-    ]
+    ]  # fmt: skip
 
 
 def filled(store: Store) -> list[Job]:
@@ -64,7 +66,8 @@ def ids(store: Store, query: JobQuery) -> list[str]:
 
 texts = st.sampled_from(
     ["", "a", "alpha", "Alpha", "nlp", "vision", "trainers/trainer-1", "jobs/a", "%", "_", "ë",
-     "BACKEND_QLORA", "JOB_STATE_RUNNING", "out", "Ü", "🎈", "zzz", "'; DROP TABLE jobs; --"]
+     "BACKEND_QLORA", "JOB_STATE_RUNNING", "MODEL_KIND_VLM", "recipes/r@1", "recipes/r@",
+     "out", "Ü", "🎈", "zzz", "'; DROP TABLE jobs; --"]
 )  # fmt: skip
 
 
@@ -162,6 +165,28 @@ def test_an_order_is_kept(store: Store, order: tuple[OrderTerm, ...], expected: 
     found = ids(store, JobQuery(100, order=order))
 
     assert "".join(found) == expected
+
+
+@pytest.mark.parametrize(
+    ("expression", "expected"),
+    [
+        (Comparison(Field.RECIPE, Operator.EQUAL, "recipes/r@1"), "b"),
+        (Comparison(Field.RECIPE, Operator.CONTAINS, "recipes/r@"), "bf"),
+        (Comparison(Field.RECIPE, Operator.NOT_EQUAL, "recipes/r@1"), "acdef"),
+        (Not(Comparison(Field.RECIPE, Operator.EQUAL, "recipes/r@1")), "acdef"),
+        (Not(Comparison(Field.RECIPE, Operator.CONTAINS, "r@")), "acde"),
+        (Comparison(Field.MODEL_KIND, Operator.EQUAL, "MODEL_KIND_VLM"), "b"),
+        (Comparison(Field.MODEL_KIND, Operator.NOT_EQUAL, "MODEL_KIND_VLM"), "acdef"),
+    ],
+)
+def test_jobs_without_a_recipe_are_found_by_what_they_are_not(
+    store: Store, expression: Expression, expected: str
+) -> None:
+    filled(store)
+
+    found = ids(store, JobQuery(100, expression))
+
+    assert "".join(sorted(found)) == expected
 
 
 def test_deleted_jobs_are_shown_only_when_asked_for(store: Store) -> None:

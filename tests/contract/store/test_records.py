@@ -36,6 +36,7 @@ def test_a_job_comes_back_as_it_was_put_in(store: Store) -> None:
         failure=FAILURE,
         output=JobOutput("/out/a/b", "sha256:00"),
         retry_of=JobId("z"),
+        recipe="recipes/r@3",
         not_before=at(7),
         start_time=at(1),
         end_time=at(9),
@@ -255,7 +256,9 @@ def test_running_attempts_with_a_timeout_are_listed_until_they_are_stopped_for_i
 
 
 def test_progress_is_kept_only_of_jobs_that_exist(store: Store) -> None:
-    progress = Progress(3, 10, 0.3, loss=float("inf"), phase="training", update_time=at(1))
+    progress = Progress(
+        3, 10, 0.3, loss=float("inf"), phase="x", update_time=at(1), revisions={"acme/tiny": "c0"}
+    )
     with store.write() as tx:
         tx.insert_job(job("a"))
 

@@ -17,6 +17,7 @@ from tunewright.v1 import (
     job_pb2,
     job_service_pb2,
     job_service_pb2_grpc,
+    recipe_service_pb2_grpc,
     registry_service_pb2,
     registry_service_pb2_grpc,
     spec_pb2,
@@ -40,6 +41,7 @@ class SchedulerHandle:
     service: Service
     channel: grpc.aio.Channel
     jobs: job_service_pb2_grpc.JobServiceAsyncStub
+    recipes: recipe_service_pb2_grpc.RecipeServiceAsyncStub
     fleet: fleet_service_pb2_grpc.FleetServiceAsyncStub
     registry: registry_service_pb2_grpc.TrainerRegistryServiceAsyncStub
     feed: feed_pb2_grpc.FeedServiceAsyncStub
@@ -57,6 +59,7 @@ def connect(service: Service, channel: grpc.aio.Channel) -> SchedulerHandle:
         service,
         channel,
         job_service_pb2_grpc.JobServiceStub(channel),
+        recipe_service_pb2_grpc.RecipeServiceStub(channel),
         fleet_service_pb2_grpc.FleetServiceStub(channel),
         registry_service_pb2_grpc.TrainerRegistryServiceStub(channel),
         feed_pb2_grpc.FeedServiceStub(channel),

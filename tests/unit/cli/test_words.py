@@ -111,7 +111,17 @@ def job(**values: Any) -> JobRecord:
 def test_a_row_says_why_a_job_waits() -> None:
     row = job_row(job(state=job_pb2.JOB_STATE_QUEUED, pending_reason="needs 2 GPUs; a has 1 free"))
 
-    assert row == ("a", "QUEUED", "", "", "", "tiny", "needs 2 GPUs; a has 1 free")
+    assert row == ("a", "QUEUED", "", "", "", "LLM", "tiny", "", "needs 2 GPUs; a has 1 free")
+
+
+def test_a_row_and_a_page_say_what_a_job_reads_and_which_recipe_it_is_from() -> None:
+    record = job(state=job_pb2.JOB_STATE_QUEUED, recipe="recipes/vlm-swift@1")
+    record.proto.spec.model_kind = spec_pb2.MODEL_KIND_VLM
+
+    row, page = job_row(record), dict(job_page(record))
+
+    assert row[5:8] == ("VLM", "tiny", "vlm-swift@1")
+    assert (page["kind"], page["recipe"]) == ("VLM", "recipes/vlm-swift@1")
 
 
 def test_a_row_says_how_far_a_job_is() -> None:
@@ -120,6 +130,14 @@ def test_a_row_says_how_far_a_job_is() -> None:
     row = job_row(job(state=job_pb2.JOB_STATE_RUNNING, progress=progress))
 
     assert row[1:4] == ("RUNNING", "40/64 (62 %)", "0.5")
+
+
+def test_a_page_says_which_hub_commits_a_job_uses() -> None:
+    progress = job_pb2.Progress(revisions={"datasets/acme/talk": "d0", "acme/tiny": "c0"})
+
+    page = dict(job_page(job(state=job_pb2.JOB_STATE_RUNNING, progress=progress)))
+
+    assert page["hub commits"] == "acme/tiny@c0, datasets/acme/talk@d0"
 
 
 def test_a_page_says_what_failed_and_where() -> None:
@@ -131,3 +149,16 @@ def test_a_page_says_what_failed_and_where() -> None:
     assert page["runs on"] == "CPU on trainers/a"
     assert page["failure"] == "DATASET_INVALID: rows.jsonl:3: no JSON (Mend it.)"
     assert page["attempt 1"].startswith("a, GPU 0: DATASET_INVALID")
+
+
+def test_a_command_stands_a_flag_a_line_and_quoted_as_a_shell_needs_it() -> None:
+    argv = ["swift", "sft", "--dataset", "a#5", "b c", "--output_dir", "<run>/swift", "--flag"]
+
+    lines = words.command_lines(argv).splitlines()
+
+    assert lines == [
+        "swift sft \\",
+        "    --dataset 'a#5' 'b c' \\",
+        "    --output_dir '<run>/swift' \\",
+        "    --flag",
+    ]

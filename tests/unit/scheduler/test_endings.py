@@ -149,6 +149,12 @@ def test_a_loss_through_a_reboot_is_retried_at_once() -> None:
     assert (ending.target, ending.wait_seconds) == (S.RECOVERING, 0.0)
 
 
+def test_a_hub_that_was_away_is_tried_again() -> None:
+    away = Failure(FailureCause.NETWORK, "the hub answers 503")
+
+    assert retry_or_fail(running(), away, WAIT_MAX).target is S.RECOVERING
+
+
 def test_causes_are_those_of_the_contract() -> None:
     assert {cause.value for cause in FailureCause} == set(job_pb2.FailureCause.keys())
 

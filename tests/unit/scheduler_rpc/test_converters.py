@@ -53,6 +53,7 @@ def test_a_job_is_shown_whole():
         failure=failure,
         output=JobOutput("/out/one", "sha256:00"),
         retry_of=JobId("job-0"),
+        recipe="recipes/r@2",
         start_time=NOW,
         end_time=NOW,
         delete_time=NOW,
@@ -66,6 +67,7 @@ def test_a_job_is_shown_whole():
     assert unset == {"plan"}
     assert message.name == "jobs/job-1"
     assert message.retry_of == "jobs/job-0"
+    assert message.recipe == "recipes/r@2"
     assert message.attempts[0].trainer == "trainers/gpu-1"
     assert message.attempts[0].failure.exit_code == -9
     assert message.end_time.ToDatetime(tzinfo=UTC) == NOW
@@ -110,11 +112,21 @@ def test_what_a_process_printed_is_made_fit_for_a_database():
 
 
 def test_progress_survives_the_wire_and_leaves_out_what_is_no_number():
-    progress = Progress(3, 10, 0.5, 1.25, None, 2e-4, 100.0, 12.5, "training", NOW, 2)
+    pinned = {"acme/tiny": "c0", "datasets/acme/talk": "d0"}
+    progress = Progress(3, 10, 0.5, 1.25, None, 2e-4, 100.0, 12.5, "training", NOW, 2, pinned)
     broken = job_pb2.Progress(step=1, loss=math.nan, learning_rate=math.inf, epoch=math.nan)
 
     assert progress_of(progress_message(progress)) == progress
     assert progress_of(broken) == Progress(step=1)
+
+
+def test_what_a_trainer_says_of_hub_commits_is_bounded():
+    many = {f"acme/{number:04}": "c" * 1000 for number in range(1000)}
+
+    progress = progress_of(job_pb2.Progress(revisions=many))
+
+    assert len(progress.revisions) == 100
+    assert max(map(len, progress.revisions.values())) == 256
 
 
 def test_an_assignment_and_a_stop_name_their_run():
@@ -209,6 +221,7 @@ def test_a_newer_trainers_backend_is_left_out_and_the_rest_is_kept():
         version="9.9",
         artifact_store="s",
         missing_backends={"BACKEND_SWIFT": "not installed"},
+        backend_versions={"BACKEND_QLORA": "1.2"},
     )
 
     capabilities = capabilities_of(message)

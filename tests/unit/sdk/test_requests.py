@@ -43,6 +43,10 @@ def test_every_argument_finds_its_field() -> None:
         run_timeout=timedelta(hours=1),
         attempts_max=2,
         retry_backoff=0.5,
+        model_kind="vlm",
+        swift={"model_type": "llava1_5_hf", "use_hf": False, "max_pixels": 200_704},
+        strict=False,
+        max_dropped_fraction=0.25,
     )
 
     assert [data.source for data in spec.train_data] == ["/d#5", "e", "f"]
@@ -61,6 +65,11 @@ def test_every_argument_finds_its_field() -> None:
     assert spec.run_timeout.seconds == 3600
     assert spec.retry_policy.attempts_max == 2
     assert spec.retry_policy.backoff.nanos == 500_000_000
+    assert spec.model_kind == spec_pb2.MODEL_KIND_VLM
+    assert (spec.swift.model_type, spec.swift.max_pixels) == ("llava1_5_hf", 200_704)
+    assert spec.swift.HasField("use_hf")
+    assert (spec.HasField("strict"), spec.strict) == (True, False)
+    assert spec.max_dropped_fraction == 0.25
 
 
 def test_what_is_not_given_is_left_to_the_service() -> None:
@@ -70,6 +79,33 @@ def test_what_is_not_given_is_left_to_the_service() -> None:
     assert not spec.HasField("resources")
     assert not spec.HasField("retry_policy")
     assert not spec.HasField("run_timeout")
+
+
+@pytest.mark.parametrize(
+    ("given", "sent"),
+    [
+        ("llm-swift", "recipes/llm-swift"),
+        ("llm-swift@2", "recipes/llm-swift@2"),
+        ("recipes/llm-swift", "recipes/llm-swift"),
+    ],
+)
+def test_a_recipe_goes_by_its_name_and_only_what_is_given_goes_along(given: str, sent: str) -> None:
+    request = create_job({"recipe": given, "gpu_ids": [0], "output_dir": "o"}, "id")
+
+    assert request.job.recipe == sent
+    assert request.job.spec == spec_pb2.JobSpec(
+        output_dir="o", resources=spec_pb2.Resources(gpu_ids=["0"])
+    )
+
+
+def test_a_recipe_alone_sends_no_spec() -> None:
+    request = create_job({"recipe": "r"}, "id")
+
+    assert not request.job.HasField("spec")
+
+
+def test_a_recipe_that_is_no_text_is_refused() -> None:
+    assert violations_of(recipe=3) == (Violation("job.recipe", "expected text, got 3"),)
 
 
 def test_nothing_is_judged_that_a_proto_can_hold() -> None:

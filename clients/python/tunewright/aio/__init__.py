@@ -3,6 +3,15 @@
 from tunewright.aio.client import AsyncClient
 from tunewright.aio.fleet import AsyncTrainers
 from tunewright.aio.jobs import AsyncJob, AsyncJobs
+from tunewright.aio.recipes import AsyncRecipes
 from tunewright.aio.stream import AsyncLines, AsyncWatch
 
-__all__ = ["AsyncClient", "AsyncJob", "AsyncJobs", "AsyncLines", "AsyncTrainers", "AsyncWatch"]
+__all__ = [
+    "AsyncClient",
+    "AsyncJob",
+    "AsyncJobs",
+    "AsyncLines",
+    "AsyncRecipes",
+    "AsyncTrainers",
+    "AsyncWatch",
+]

@@ -15,6 +15,7 @@ from typing import Self
 from tunewright import rpcs
 from tunewright.aio.fleet import AsyncTrainers
 from tunewright.aio.jobs import AsyncJobs
+from tunewright.aio.recipes import AsyncRecipes
 from tunewright.aio.stream import AsyncWatch
 from tunewright.aio.transport import AsyncTransport
 from tunewright.client import DEFAULT_TIMEOUT_SECONDS
@@ -53,6 +54,7 @@ class AsyncClient:
         connection = resolve_connection(address, token, ca_file)
         self._transport = AsyncTransport(connection, timeout, backoff or Backoff())
         self.jobs = AsyncJobs(self._transport)
+        self.recipes = AsyncRecipes(self._transport)
         self.trainers = AsyncTrainers(self._transport)
 
     @property

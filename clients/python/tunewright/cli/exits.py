@@ -80,8 +80,8 @@ def error_record(error: TunewrightError) -> dict[str, object]:
 
 
 def short_field(path: str) -> str:
-    """A field as a person writes it: without the envelope around the spec."""
-    for envelope in ("job.spec.", "spec.", "job.", "request."):
+    """A field as a person writes it: without the envelope around the spec, or around a YAML."""
+    for envelope in ("recipe.yaml: ", "job.spec.", "spec.", "job.", "request."):
         if path.startswith(envelope):
             return path.removeprefix(envelope)
     return path

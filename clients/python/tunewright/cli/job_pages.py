@@ -20,7 +20,7 @@ _TIMES = {
 
 
 def job_row(job: JobRecord) -> tuple[str, ...]:
-    """Name, state, progress, loss, time, model, and what a person should know."""
+    """Name, state, progress, loss, time, kind, model, recipe, and what a person should know."""
     progress = job.progress
     loss = words.number(progress.loss) if progress and progress.HasField("loss") else ""
     why = failure_text(job.failure) if job.failure else job.pending_reason
@@ -30,7 +30,9 @@ def job_row(job: JobRecord) -> tuple[str, ...]:
         words.progress_words(progress) if progress else "",
         loss,
         _when(job.proto, "create_time"),
+        kind_word(job.spec.model_kind),
         Path(job.spec.model.name).name,
+        job.recipe.removeprefix("recipes/"),
         why or job.display_name,
     )
 
@@ -46,9 +48,12 @@ def job_page(job: JobRecord) -> Iterator[tuple[str, str]]:
     yield "result", job.output.path if job.output else ""
     yield "manifest", job.output.manifest_digest if job.output else ""
     yield from _progress_fields(job)
+    yield "recipe", job.recipe
+    yield "kind", kind_word(proto.spec.model_kind)
     yield "model", proto.spec.model.name
     yield "data", ", ".join(data.source for data in proto.spec.train_data)
     yield "eval data", ", ".join(data.source for data in proto.spec.eval_data)
+    yield "hub commits", _revision_words(proto.progress)
     yield "output dir", proto.spec.output_dir
     yield "runs on", resources_words(proto.spec.resources)
     yield "priority", str(proto.priority) if proto.priority else ""
@@ -58,6 +63,11 @@ def job_page(job: JobRecord) -> Iterator[tuple[str, str]]:
         yield told, _when(proto, field)
     for attempt in proto.attempts:
         yield f"attempt {attempt.attempt}", _attempt_words(attempt)
+
+
+def kind_word(kind: int) -> str:
+    """ "LLM"; what a record of an older service leaves out was one, too."""
+    return enum_short_name(spec_pb2.ModelKind.DESCRIPTOR, kind or spec_pb2.MODEL_KIND_LLM)
 
 
 def resources_words(resources: spec_pb2.Resources) -> str:
@@ -80,6 +90,10 @@ def _progress_fields(job: JobRecord) -> Iterator[tuple[str, str]]:
     yield "eval loss", words.number(progress.eval_loss) if progress.HasField("eval_loss") else ""
     if progress.HasField("eta") and not job.is_terminal:
         yield "time left", words.span(seconds_of(progress.eta))
+
+
+def _revision_words(progress: job_pb2.Progress) -> str:
+    return ", ".join(f"{name}@{commit}" for name, commit in sorted(progress.revisions.items()))
 
 
 def _attempt_words(attempt: job_pb2.Attempt) -> str:

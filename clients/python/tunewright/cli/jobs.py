@@ -48,7 +48,7 @@ def list_jobs(
     if as_json:
         return
     if found:
-        header = ("JOB", "STATE", "PROGRESS", "LOSS", "MADE", "MODEL", "NOTE")
+        header = ("JOB", "STATE", "PROGRESS", "LOSS", "MADE", "KIND", "MODEL", "RECIPE", "NOTE")
         print_table(header, [job_row(job) for job in found])
     else:
         note("no jobs" if not filter_ else "no jobs match")

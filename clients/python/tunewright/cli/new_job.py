@@ -12,7 +12,7 @@ from typing import Any, cast
 from google.protobuf.json_format import Parse, ParseError
 
 from tunewright.cli import new_job_options as options
-from tunewright.cli import values
+from tunewright.cli import values, words
 from tunewright.cli.exits import CommandError, ExitCode
 from tunewright.cli.follow import KINDS_FOR_PEOPLE, follow, print_outcome
 from tunewright.cli.options import Address, AsJson, client_for
@@ -24,13 +24,18 @@ from tunewright.v1 import spec_pb2
 
 
 def create(
+    recipe: options.Recipe = None,
     model: options.Model = None,
     data: options.Data = None,
     eval_data: options.EvalData = None,
     data_format: options.Format = None,
+    model_kind: options.ModelKind = None,
+    strict: options.Strict = None,
+    max_dropped_fraction: options.MaxDroppedFraction = None,
     settings: options.Settings = None,
     system_prompt: options.SystemPrompt = None,
     backend: options.Backend = None,
+    swift: options.Swift = None,
     output_dir: options.OutputDir = None,
     spec_file: options.SpecFile = None,
     cpu: options.Cpu = False,
@@ -53,16 +58,22 @@ def create(
     """Hand in a job. With --watch, exit code 0 only if it SUCCEEDED."""
     if watch and (hold or validate_only):
         raise CommandError("--watch does not go with --hold and --validate-only")
+    named_after = recipe or model
     arguments = _given(
+        recipe=recipe,
         spec=spec_file and _spec_in(spec_file),
         model=model and values.source(model),
         train_data=[values.source(one) for one in data or ()],
         eval_data=[values.source(one) for one in eval_data or ()],
         format=data_format,
+        model_kind=model_kind,
+        strict=strict,
+        max_dropped_fraction=max_dropped_fraction,
         hyperparameters=values.hyperparameters(settings or ()),
         system_prompt=system_prompt,
         backend=backend,
-        output_dir=output_dir or (model and values.new_output_dir(model, datetime.now(UTC))),
+        swift=values.swift_options(swift or ()),
+        output_dir=output_dir or _new_output_dir(named_after, spec_file),
         **_resources(cpu, gpu, gpus, gpu_memory, trainer),
         run_timeout=run_timeout and values.seconds(run_timeout, "--run-timeout"),
         attempts_max=attempts,
@@ -83,6 +94,9 @@ def _tell(job: Job, watch: bool, as_json: bool) -> ExitCode:
         say(json_line(job.proto))
     elif job.plan is not None:
         print_fields(_plan_fields(job))
+        if job.plan.argv:
+            say("command")
+            say(words.command_lines(job.plan.argv))
     else:
         waits = f": {job.pending_reason}" if job.pending_reason else ""
         say(f"{job.name}  {job.state}{waits}")
@@ -100,10 +114,17 @@ def _plan_fields(job: Job) -> list[tuple[str, str]]:
     trainers = ", ".join(plan.trainers) if plan else ""
     return [
         ("valid", "nothing was stored"),
+        ("recipe", job.recipe),
         ("would run on", trainers or "no trainer that is registered now"),
         ("output dir", job.spec.output_dir),
-        ("command", " ".join(plan.argv) if plan else ""),
     ]
+
+
+def _new_output_dir(named_after: str | None, spec_file: Path | None) -> str | None:
+    """A name for the folder where none was given; a spec in a file has one of its own."""
+    if named_after is None or spec_file is not None:
+        return None
+    return values.new_output_dir(named_after.partition("@")[0], datetime.now(UTC))
 
 
 def _resources(

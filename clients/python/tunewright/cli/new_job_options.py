@@ -14,13 +14,33 @@ def _option(panel: str, *names: str, **more: Any) -> Any:
 
 _WHAT, _WHERE, _HOW = "What to train", "Where to run", "How to hand it in"
 
+Recipe = Annotated[
+    str | None,
+    _option(_WHAT, help="Take what this recipe says; give only what it asks for or leaves open."),
+]
+
 Model = Annotated[str | None, _option(_WHAT, help="Hub id or folder.")]
 Data = Annotated[
     list[str] | None, _option(_WHAT, help="File or hub id, repeatable; #N takes the first N rows.")
 ]
 EvalData = Annotated[list[str] | None, _option(_WHAT, help="The same, to evaluate on.")]
 Format = Annotated[
-    str | None, _option(_WHAT, "--format", help="messages or lccc. Default: found out.")
+    str | None,
+    _option(
+        _WHAT,
+        "--format",
+        help="messages, lccc, alpaca, sharegpt, prompt-completion or text. Default: found out.",
+    ),
+]
+ModelKind = Annotated[
+    str | None, _option(_WHAT, help="llm, or vlm for pictures as well. Default: llm.")
+]
+Strict = Annotated[
+    bool | None,
+    _option(_WHAT, "--strict/--no-strict", help="A malformed row fails the job. Default: it does."),
+]
+MaxDroppedFraction = Annotated[
+    float | None, _option(_WHAT, help="Share of rows that may be left out. Default: 0.1.")
 ]
 Settings = Annotated[
     list[str] | None,
@@ -33,12 +53,20 @@ Settings = Annotated[
 ]
 SystemPrompt = Annotated[str | None, _option(_WHAT, help="Before each dialogue without one.")]
 Backend = Annotated[str | None, _option(_WHAT, help="qlora or swift. Default: qlora.")]
+Swift = Annotated[
+    list[str] | None,
+    _option(
+        _WHAT,
+        metavar="NAME=VALUE",
+        help="What only ms-swift knows, as in template=qwen3 or use_hf=true; repeatable.",
+    ),
+]
 OutputDir = Annotated[
     str | None,
     _option(_WHAT, help="Folder of the result, below the output root. Default: a new one."),
 ]
 SpecFile = Annotated[
-    Path | None, _option(_WHAT, "--file", "-f", help="The whole spec as JSON, instead.")
+    Path | None, _option(_WHAT, "--file", "-f", help="The spec as JSON, instead of all these.")
 ]
 
 Cpu = Annotated[bool, _option(_WHERE, "--cpu", help="A CPU slot.")]

@@ -13,6 +13,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from google.protobuf.descriptor import Descriptor
+
 from tunewright.cli.exits import CommandError
 from tunewright.fields import from_text
 from tunewright.v1 import spec_pb2
@@ -51,11 +53,12 @@ def pairs(texts: Iterable[str], option: str) -> dict[str, str]:
 
 def hyperparameters(texts: Iterable[str]) -> dict[str, Any]:
     """Settings as values of their fields' types; what is unknown stays text: the SDK tells."""
-    fields = spec_pb2.Hyperparameters.DESCRIPTOR.fields_by_name
-    return {
-        name: from_text(fields[name], value) if name in fields else value
-        for name, value in pairs(texts, "--set").items()
-    }
+    return _typed(spec_pb2.Hyperparameters.DESCRIPTOR, pairs(texts, "--set"))
+
+
+def swift_options(texts: Iterable[str]) -> dict[str, Any]:
+    """The same for what only ms-swift knows."""
+    return _typed(spec_pb2.SwiftOptions.DESCRIPTOR, pairs(texts, "--swift"))
 
 
 def source(text: str) -> str:
@@ -78,6 +81,14 @@ def new_output_dir(model: str, now: datetime) -> str:
     """A folder name that nobody has: the model's name, the time, four random digits."""
     stem = re.sub(r"[^a-z0-9.-]+", "-", Path(model).name.lower()).strip("-.") or "job"
     return f"{stem[:60]}-{now:%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+
+
+def _typed(kind: Descriptor, texts: dict[str, str]) -> dict[str, Any]:
+    fields = kind.fields_by_name
+    return {
+        name: from_text(fields[name], value) if name in fields else value
+        for name, value in texts.items()
+    }
 
 
 def _measured(text: str, units: dict[str, int], expected: str) -> float:

@@ -5,7 +5,8 @@ Pure. No colour and no layout here; the views add them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import shlex
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from tunewright.fields import enum_short_name
@@ -64,6 +65,16 @@ def span(seconds: float) -> str:
     if whole >= 60:
         return f"{whole // 60} min {whole % 60} s"
     return f"{seconds:.1f} s" if seconds < 10 else f"{whole} s"
+
+
+def command_lines(argv: Iterable[str]) -> str:
+    """A command as a shell takes it, a flag with its values on each line."""
+    lines = [""]
+    for word in argv:
+        if word.startswith("--"):
+            lines.append("   ")
+        lines[-1] += f" {shlex.quote(word)}"
+    return " \\\n".join(lines).lstrip()
 
 
 def metrics_words(metrics: feed_pb2.TrainMetrics) -> str:

@@ -380,7 +380,10 @@ class DroppedRows(_message.Message):
     COUNT_FIELD_NUMBER: _builtins.int
     PLACES_FIELD_NUMBER: _builtins.int
     reason: _builtins.str
-    """"too_long", "malformed", "empty", "no_assistant_turn", "no_supervised_tokens"."""
+    """"too_long", "malformed", "empty", "no_assistant_turn",
+    "no_supervised_tokens", "image_missing", "image_broken",
+    "images_do_not_match", "refused_by_swift".
+    """
     count: _builtins.int
     """How many."""
     @_builtins.property

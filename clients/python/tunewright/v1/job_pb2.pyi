@@ -132,6 +132,8 @@ class _FailureCauseEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FailureC
     """An error nobody foresaw; the exception is in the message."""
     FAILURE_CAUSE_NOTHING_TO_TRAIN: _FailureCause.ValueType  # 19
     """There was nothing to train."""
+    FAILURE_CAUSE_NETWORK: _FailureCause.ValueType  # 20
+    """A hub could not be reached, or was too busy."""
 
 class FailureCause(_FailureCause, metaclass=_FailureCauseEnumTypeWrapper):
     """Why an attempt or a job failed."""
@@ -176,6 +178,8 @@ FAILURE_CAUSE_INTERNAL: FailureCause.ValueType  # 18
 """An error nobody foresaw; the exception is in the message."""
 FAILURE_CAUSE_NOTHING_TO_TRAIN: FailureCause.ValueType  # 19
 """There was nothing to train."""
+FAILURE_CAUSE_NETWORK: FailureCause.ValueType  # 20
+"""A hub could not be reached, or was too busy."""
 Global___FailureCause: _TypeAlias = FailureCause  # noqa: Y015
 
 @_typing.final
@@ -228,6 +232,26 @@ class Progress(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class RevisionsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     STEP_FIELD_NUMBER: _builtins.int
     TOTAL_STEPS_FIELD_NUMBER: _builtins.int
     EPOCH_FIELD_NUMBER: _builtins.int
@@ -239,6 +263,7 @@ class Progress(_message.Message):
     PHASE_FIELD_NUMBER: _builtins.int
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
     CHECKPOINT_STEP_FIELD_NUMBER: _builtins.int
+    REVISIONS_FIELD_NUMBER: _builtins.int
     step: _builtins.int
     """Optimizer steps done, over all attempts."""
     total_steps: _builtins.int
@@ -265,6 +290,12 @@ class Progress(_message.Message):
     def update_time(self) -> _timestamp_pb2.Timestamp:
         """When this was measured."""
 
+    @_builtins.property
+    def revisions(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Hub commits that this job uses, by source: "owner/name" for a model,
+        "datasets/owner/name" for a data set. The same in each of its attempts.
+        """
+
     def __init__(
         self,
         *,
@@ -279,10 +310,11 @@ class Progress(_message.Message):
         phase: _builtins.str = ...,
         update_time: _timestamp_pb2.Timestamp | None = ...,
         checkpoint_step: _builtins.int | None = ...,
+        revisions: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_checkpoint_step", b"_checkpoint_step", "_eval_loss", b"_eval_loss", "_learning_rate", b"_learning_rate", "_loss", b"_loss", "_tokens_per_second", b"_tokens_per_second", "checkpoint_step", b"checkpoint_step", "eta", b"eta", "eval_loss", b"eval_loss", "learning_rate", b"learning_rate", "loss", b"loss", "tokens_per_second", b"tokens_per_second", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_checkpoint_step", b"_checkpoint_step", "_eval_loss", b"_eval_loss", "_learning_rate", b"_learning_rate", "_loss", b"_loss", "_tokens_per_second", b"_tokens_per_second", "checkpoint_step", b"checkpoint_step", "epoch", b"epoch", "eta", b"eta", "eval_loss", b"eval_loss", "learning_rate", b"learning_rate", "loss", b"loss", "phase", b"phase", "step", b"step", "tokens_per_second", b"tokens_per_second", "total_steps", b"total_steps", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_checkpoint_step", b"_checkpoint_step", "_eval_loss", b"_eval_loss", "_learning_rate", b"_learning_rate", "_loss", b"_loss", "_tokens_per_second", b"_tokens_per_second", "checkpoint_step", b"checkpoint_step", "epoch", b"epoch", "eta", b"eta", "eval_loss", b"eval_loss", "learning_rate", b"learning_rate", "loss", b"loss", "phase", b"phase", "revisions", b"revisions", "step", b"step", "tokens_per_second", b"tokens_per_second", "total_steps", b"total_steps", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__checkpoint_step: _TypeAlias = _typing.Literal["checkpoint_step"]  # noqa: Y015
     _WhichOneofArgType__checkpoint_step: _TypeAlias = _typing.Literal["_checkpoint_step", b"_checkpoint_step"]  # noqa: Y015
@@ -403,7 +435,10 @@ class JobPlan(_message.Message):
 
     @_builtins.property
     def argv(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The command that would run; empty where the backend has none."""
+        """The command that the training child would run, as an argv; empty for
+        BACKEND_QLORA, which runs none. Paths that only the run knows stand in
+        angle brackets ("<run>/swift").
+        """
 
     def __init__(
         self,
@@ -464,6 +499,7 @@ class Job(_message.Message):
     END_TIME_FIELD_NUMBER: _builtins.int
     DELETE_TIME_FIELD_NUMBER: _builtins.int
     PLAN_FIELD_NUMBER: _builtins.int
+    RECIPE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """"jobs/{job}". Set by the scheduler."""
     display_name: _builtins.str
@@ -480,6 +516,12 @@ class Job(_message.Message):
     """Latest attempt; 0 before the first. Set by the scheduler."""
     retry_of: _builtins.str
     """The job that this one repeats, "jobs/{job}". Set by RetryJob."""
+    recipe: _builtins.str
+    """The recipe that it was made from. Given as "recipes/{recipe}" (its latest
+    version) or "recipes/{recipe}@{version}"; the record always has the version.
+    Then spec needs only what the recipe leaves to the caller, and the record's
+    spec is the whole, as it was resolved once.
+    """
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """For filters, 64 at most; keys are [a-z][a-z0-9_.-]{0,62}, values 128 characters at most."""
@@ -550,10 +592,11 @@ class Job(_message.Message):
         end_time: _timestamp_pb2.Timestamp | None = ...,
         delete_time: _timestamp_pb2.Timestamp | None = ...,
         plan: Global___JobPlan | None = ...,
+        recipe: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "delete_time", b"delete_time", "end_time", b"end_time", "failure", b"failure", "output", b"output", "plan", b"plan", "progress", b"progress", "spec", b"spec", "start_time", b"start_time", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "attempts", b"attempts", "create_time", b"create_time", "delete_time", b"delete_time", "display_name", b"display_name", "end_time", b"end_time", "failure", b"failure", "labels", b"labels", "name", b"name", "output", b"output", "pending_reason", b"pending_reason", "plan", b"plan", "priority", b"priority", "progress", b"progress", "retry_of", b"retry_of", "spec", b"spec", "start_time", b"start_time", "state", b"state", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "attempts", b"attempts", "create_time", b"create_time", "delete_time", b"delete_time", "display_name", b"display_name", "end_time", b"end_time", "failure", b"failure", "labels", b"labels", "name", b"name", "output", b"output", "pending_reason", b"pending_reason", "plan", b"plan", "priority", b"priority", "progress", b"progress", "recipe", b"recipe", "retry_of", b"retry_of", "spec", b"spec", "start_time", b"start_time", "state", b"state", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

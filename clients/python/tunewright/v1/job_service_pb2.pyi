@@ -46,7 +46,7 @@ class CreateJobRequest(_message.Message):
     """
     @_builtins.property
     def job(self) -> _job_pb2.Job:
-        """The job; display_name, labels, priority and spec are read."""
+        """The job; display_name, labels, priority, spec and recipe are read."""
 
     def __init__(
         self,
@@ -125,9 +125,10 @@ class ListJobsRequest(_message.Message):
     page_token: _builtins.str
     """From the answer before; empty for the first page. Filter and order must be the same."""
     filter: _builtins.str
-    """AIP-160: fields state, priority, attempt, trainer, display_name, backend,
-    model, output_dir, retry_of, create_time, update_time, end_time, labels.<key>; operators = != < <= > >= :
-    (":" is "contains"); AND, OR, NOT and parentheses. Empty means all.
+    """AIP-160: fields state, priority, attempt, trainer, display_name, backend, model,
+    model_kind, output_dir, recipe, retry_of, create_time, update_time, end_time, labels.<key>; operators
+    = != < <= > >= : (":" is "contains"); AND, OR, NOT and parentheses. A recipe is compared with its
+    version (recipe = "recipes/r@1"); recipe : "recipes/r@" finds all its versions. Empty means all.
     """
     order_by: _builtins.str
     """"create_time", "update_time", "priority" or "display_name", each with an optional "desc", comma

@@ -100,7 +100,7 @@ class JobServiceServicer:
     def CreateJob(self, request, context):
         """Hands in a job. INVALID_ARGUMENT names every bad field; ALREADY_EXISTS
         with OUTPUT_DIR_TAKEN when another job has the folder; RESOURCE_EXHAUSTED
-        with QUEUE_FULL.
+        with QUEUE_FULL; NOT_FOUND with RECIPE_NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -157,7 +157,8 @@ class JobServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def RetryJob(self, request, context):
-        """Makes a new job with the spec of one that has ended.
+        """Makes a new job with the spec of one that has ended: as it was resolved,
+        where it came from a recipe.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

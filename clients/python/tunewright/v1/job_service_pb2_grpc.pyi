@@ -37,7 +37,7 @@ class JobServiceStub:
     CreateJob: _grpc.UnaryUnaryMultiCallable[_job_service_pb2.CreateJobRequest, _job_pb2.Job]
     """Hands in a job. INVALID_ARGUMENT names every bad field; ALREADY_EXISTS
     with OUTPUT_DIR_TAKEN when another job has the folder; RESOURCE_EXHAUSTED
-    with QUEUE_FULL.
+    with QUEUE_FULL; NOT_FOUND with RECIPE_NOT_FOUND.
     """
     StartJob: _grpc.UnaryUnaryMultiCallable[_job_service_pb2.StartJobRequest, _job_pb2.Job]
     """Puts a held job into the queue."""
@@ -56,7 +56,9 @@ class JobServiceStub:
     ResumeJob: _grpc.UnaryUnaryMultiCallable[_job_service_pb2.ResumeJobRequest, _job_pb2.Job]
     """Puts a paused job back into the queue."""
     RetryJob: _grpc.UnaryUnaryMultiCallable[_job_service_pb2.RetryJobRequest, _job_pb2.Job]
-    """Makes a new job with the spec of one that has ended."""
+    """Makes a new job with the spec of one that has ended: as it was resolved,
+    where it came from a recipe.
+    """
     DeleteJob: _grpc.UnaryUnaryMultiCallable[_job_service_pb2.DeleteJobRequest, _job_pb2.Job]
     """Marks a job that has ended for removal; its published result stays."""
     AbandonJob: _grpc.UnaryUnaryMultiCallable[_job_service_pb2.AbandonJobRequest, _job_pb2.Job]
@@ -72,7 +74,7 @@ class JobServiceAsyncStub(JobServiceStub):
     CreateJob: _aio.UnaryUnaryMultiCallable[_job_service_pb2.CreateJobRequest, _job_pb2.Job]  # type: ignore[assignment]
     """Hands in a job. INVALID_ARGUMENT names every bad field; ALREADY_EXISTS
     with OUTPUT_DIR_TAKEN when another job has the folder; RESOURCE_EXHAUSTED
-    with QUEUE_FULL.
+    with QUEUE_FULL; NOT_FOUND with RECIPE_NOT_FOUND.
     """
     StartJob: _aio.UnaryUnaryMultiCallable[_job_service_pb2.StartJobRequest, _job_pb2.Job]  # type: ignore[assignment]
     """Puts a held job into the queue."""
@@ -91,7 +93,9 @@ class JobServiceAsyncStub(JobServiceStub):
     ResumeJob: _aio.UnaryUnaryMultiCallable[_job_service_pb2.ResumeJobRequest, _job_pb2.Job]  # type: ignore[assignment]
     """Puts a paused job back into the queue."""
     RetryJob: _aio.UnaryUnaryMultiCallable[_job_service_pb2.RetryJobRequest, _job_pb2.Job]  # type: ignore[assignment]
-    """Makes a new job with the spec of one that has ended."""
+    """Makes a new job with the spec of one that has ended: as it was resolved,
+    where it came from a recipe.
+    """
     DeleteJob: _aio.UnaryUnaryMultiCallable[_job_service_pb2.DeleteJobRequest, _job_pb2.Job]  # type: ignore[assignment]
     """Marks a job that has ended for removal; its published result stays."""
     AbandonJob: _aio.UnaryUnaryMultiCallable[_job_service_pb2.AbandonJobRequest, _job_pb2.Job]  # type: ignore[assignment]
@@ -110,7 +114,7 @@ class JobServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_job_pb2.Job, _abc.Awaitable[_job_pb2.Job]]:
         """Hands in a job. INVALID_ARGUMENT names every bad field; ALREADY_EXISTS
         with OUTPUT_DIR_TAKEN when another job has the folder; RESOURCE_EXHAUSTED
-        with QUEUE_FULL.
+        with QUEUE_FULL; NOT_FOUND with RECIPE_NOT_FOUND.
         """
 
     @_abc_1.abstractmethod
@@ -177,7 +181,9 @@ class JobServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _job_service_pb2.RetryJobRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_job_pb2.Job, _abc.Awaitable[_job_pb2.Job]]:
-        """Makes a new job with the spec of one that has ended."""
+        """Makes a new job with the spec of one that has ended: as it was resolved,
+        where it came from a recipe.
+        """
 
     @_abc_1.abstractmethod
     def DeleteJob(

@@ -47,6 +47,30 @@ BACKEND_SWIFT: Backend.ValueType  # 2
 """ms-swift, in an environment of its own."""
 Global___Backend: _TypeAlias = Backend  # noqa: Y015
 
+class _ModelKind:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ModelKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ModelKind.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    MODEL_KIND_UNSPECIFIED: _ModelKind.ValueType  # 0
+    """Means MODEL_KIND_LLM."""
+    MODEL_KIND_LLM: _ModelKind.ValueType  # 1
+    """Text. A row with pictures is refused."""
+    MODEL_KIND_VLM: _ModelKind.ValueType  # 2
+    """Text and pictures."""
+
+class ModelKind(_ModelKind, metaclass=_ModelKindEnumTypeWrapper):
+    """What a model reads."""
+
+MODEL_KIND_UNSPECIFIED: ModelKind.ValueType  # 0
+"""Means MODEL_KIND_LLM."""
+MODEL_KIND_LLM: ModelKind.ValueType  # 1
+"""Text. A row with pictures is refused."""
+MODEL_KIND_VLM: ModelKind.ValueType  # 2
+"""Text and pictures."""
+Global___ModelKind: _TypeAlias = ModelKind  # noqa: Y015
+
 class _DataFormat:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -56,25 +80,53 @@ class _DataFormatEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_DataFormat
     DATA_FORMAT_UNSPECIFIED: _DataFormat.ValueType  # 0
     """Found out from the first row."""
     DATA_FORMAT_MESSAGES: _DataFormat.ValueType  # 1
-    """JSON Lines of {"messages": [{"role", "content"}, ...]}."""
+    """{"messages": [{"role", "content"}, ...]}, for a VLM with {"images":
+    [path, ...]} as well: one path for each "<image>" in the contents, in
+    their order, relative to the data file.
+    """
     DATA_FORMAT_LCCC: _DataFormat.ValueType  # 2
     """LCCC dialogues: {"train": [[utterance, ...], ...], ...}, a list of
     dialogues, or JSON Lines of {"dialog": [...]}; the spaces between
     characters are taken out.
     """
+    DATA_FORMAT_ALPACA: _DataFormat.ValueType  # 3
+    """{"instruction", "input", "output"}, and optionally "system" and
+    "history": [[question, answer], ...].
+    """
+    DATA_FORMAT_SHAREGPT: _DataFormat.ValueType  # 4
+    """{"conversations": [{"from": "human" | "gpt" | "system", "value"}, ...]}."""
+    DATA_FORMAT_PROMPT_COMPLETION: _DataFormat.ValueType  # 5
+    """{"prompt", "completion"}, both texts or both lists of messages."""
+    DATA_FORMAT_TEXT: _DataFormat.ValueType  # 6
+    """{"text"}: plain text, all of it learnt; no chat template, no roles."""
 
 class DataFormat(_DataFormat, metaclass=_DataFormatEnumTypeWrapper):
-    """How the rows of a data set are written."""
+    """How the rows of a data set are written, in a JSON list, JSON Lines, CSV or
+    Parquet.
+    """
 
 DATA_FORMAT_UNSPECIFIED: DataFormat.ValueType  # 0
 """Found out from the first row."""
 DATA_FORMAT_MESSAGES: DataFormat.ValueType  # 1
-"""JSON Lines of {"messages": [{"role", "content"}, ...]}."""
+"""{"messages": [{"role", "content"}, ...]}, for a VLM with {"images":
+[path, ...]} as well: one path for each "<image>" in the contents, in
+their order, relative to the data file.
+"""
 DATA_FORMAT_LCCC: DataFormat.ValueType  # 2
 """LCCC dialogues: {"train": [[utterance, ...], ...], ...}, a list of
 dialogues, or JSON Lines of {"dialog": [...]}; the spaces between
 characters are taken out.
 """
+DATA_FORMAT_ALPACA: DataFormat.ValueType  # 3
+"""{"instruction", "input", "output"}, and optionally "system" and
+"history": [[question, answer], ...].
+"""
+DATA_FORMAT_SHAREGPT: DataFormat.ValueType  # 4
+"""{"conversations": [{"from": "human" | "gpt" | "system", "value"}, ...]}."""
+DATA_FORMAT_PROMPT_COMPLETION: DataFormat.ValueType  # 5
+"""{"prompt", "completion"}, both texts or both lists of messages."""
+DATA_FORMAT_TEXT: DataFormat.ValueType  # 6
+"""{"text"}: plain text, all of it learnt; no chat template, no roles."""
 Global___DataFormat: _TypeAlias = DataFormat  # noqa: Y015
 
 class _Accelerator:
@@ -147,6 +199,7 @@ class DataSource(_message.Message):
     split: _builtins.str
     """Which part of a source that has several. Empty means "train" in
     train_data and "valid" in eval_data, where the source has parts at all.
+    A hub's data set with several configurations takes "configuration/part".
     """
     def __init__(
         self,
@@ -234,7 +287,7 @@ class Hyperparameters(_message.Message):
     """LoRA dropout, in [0, 1). Default 0.05."""
     load_in_4bit: _builtins.bool
     """Base weights in NF4 with double quantisation (QLoRA). False trains LoRA on
-    unquantised weights. Default true.
+    unquantised weights. Default: true with BACKEND_QLORA, false with BACKEND_SWIFT.
     """
     gradient_checkpointing: _builtins.bool
     """Recompute activations in the backward pass, to save memory. Default: on a
@@ -481,6 +534,63 @@ class RetryPolicy(_message.Message):
 Global___RetryPolicy: _TypeAlias = RetryPolicy  # noqa: Y015
 
 @_typing.final
+class SwiftOptions(_message.Message):
+    """What only ms-swift knows, under its names. Refused with another backend."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_TYPE_FIELD_NUMBER: _builtins.int
+    TEMPLATE_FIELD_NUMBER: _builtins.int
+    USE_HF_FIELD_NUMBER: _builtins.int
+    MODEL_AUTHOR_FIELD_NUMBER: _builtins.int
+    MODEL_NAME_FIELD_NUMBER: _builtins.int
+    MAX_PIXELS_FIELD_NUMBER: _builtins.int
+    FREEZE_VIT_FIELD_NUMBER: _builtins.int
+    model_type: _builtins.str
+    """ms-swift's name of the model's family ("llava1_5_hf"). Empty: it finds out."""
+    template: _builtins.str
+    """ms-swift's name of the dialogue template. Empty: the model type's own."""
+    use_hf: _builtins.bool
+    """Hub ids are looked up at Hugging Face instead of ModelScope. Default false."""
+    model_author: _builtins.str
+    """Author that self-cognition data speaks of."""
+    model_name: _builtins.str
+    """Name that self-cognition data speaks of."""
+    max_pixels: _builtins.int
+    """Largest picture in pixels, 784 to 2^31 - 1; larger ones are scaled down. Absent: the model's own."""
+    freeze_vit: _builtins.bool
+    """Leaves a VLM's vision tower as it is. Default true."""
+    def __init__(
+        self,
+        *,
+        model_type: _builtins.str = ...,
+        template: _builtins.str = ...,
+        use_hf: _builtins.bool | None = ...,
+        model_author: _builtins.str = ...,
+        model_name: _builtins.str = ...,
+        max_pixels: _builtins.int | None = ...,
+        freeze_vit: _builtins.bool | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_freeze_vit", b"_freeze_vit", "_max_pixels", b"_max_pixels", "_use_hf", b"_use_hf", "freeze_vit", b"freeze_vit", "max_pixels", b"max_pixels", "use_hf", b"use_hf"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_freeze_vit", b"_freeze_vit", "_max_pixels", b"_max_pixels", "_use_hf", b"_use_hf", "freeze_vit", b"freeze_vit", "max_pixels", b"max_pixels", "model_author", b"model_author", "model_name", b"model_name", "model_type", b"model_type", "template", b"template", "use_hf", b"use_hf"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__freeze_vit: _TypeAlias = _typing.Literal["freeze_vit"]  # noqa: Y015
+    _WhichOneofArgType__freeze_vit: _TypeAlias = _typing.Literal["_freeze_vit", b"_freeze_vit"]  # noqa: Y015
+    _WhichOneofReturnType__max_pixels: _TypeAlias = _typing.Literal["max_pixels"]  # noqa: Y015
+    _WhichOneofArgType__max_pixels: _TypeAlias = _typing.Literal["_max_pixels", b"_max_pixels"]  # noqa: Y015
+    _WhichOneofReturnType__use_hf: _TypeAlias = _typing.Literal["use_hf"]  # noqa: Y015
+    _WhichOneofArgType__use_hf: _TypeAlias = _typing.Literal["_use_hf", b"_use_hf"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__freeze_vit) -> _WhichOneofReturnType__freeze_vit | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_pixels) -> _WhichOneofReturnType__max_pixels | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__use_hf) -> _WhichOneofReturnType__use_hf | None: ...
+
+Global___SwiftOptions: _TypeAlias = SwiftOptions  # noqa: Y015
+
+@_typing.final
 class JobSpec(_message.Message):
     """What a job is asked to do."""
 
@@ -496,6 +606,10 @@ class JobSpec(_message.Message):
     RETRY_POLICY_FIELD_NUMBER: _builtins.int
     OUTPUT_DIR_FIELD_NUMBER: _builtins.int
     SYSTEM_PROMPT_FIELD_NUMBER: _builtins.int
+    MODEL_KIND_FIELD_NUMBER: _builtins.int
+    SWIFT_FIELD_NUMBER: _builtins.int
+    STRICT_FIELD_NUMBER: _builtins.int
+    MAX_DROPPED_FRACTION_FIELD_NUMBER: _builtins.int
     backend: Global___Backend.ValueType
     """What runs the training."""
     output_dir: _builtins.str
@@ -504,6 +618,16 @@ class JobSpec(_message.Message):
     """
     system_prompt: _builtins.str
     """Put before each dialogue that has no system message. Empty means none."""
+    model_kind: Global___ModelKind.ValueType
+    """What the model reads."""
+    strict: _builtins.bool
+    """A malformed row fails the job. Otherwise it is left out, and counted in the
+    receipt. Default true.
+    """
+    max_dropped_fraction: _builtins.float
+    """Share of a source's rows that may be left out, in [0, 1]; with more, the
+    job fails before it uses a GPU. Default 0.1.
+    """
     @_builtins.property
     def model(self) -> Global___ModelSource:
         """Required. The base model."""
@@ -532,6 +656,10 @@ class JobSpec(_message.Message):
     def retry_policy(self) -> Global___RetryPolicy:
         """When a failed attempt is followed by another."""
 
+    @_builtins.property
+    def swift(self) -> Global___SwiftOptions:
+        """What only ms-swift knows."""
+
     def __init__(
         self,
         *,
@@ -545,11 +673,22 @@ class JobSpec(_message.Message):
         retry_policy: Global___RetryPolicy | None = ...,
         output_dir: _builtins.str = ...,
         system_prompt: _builtins.str = ...,
+        model_kind: Global___ModelKind.ValueType = ...,
+        swift: Global___SwiftOptions | None = ...,
+        strict: _builtins.bool | None = ...,
+        max_dropped_fraction: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["hyperparameters", b"hyperparameters", "model", b"model", "resources", b"resources", "retry_policy", b"retry_policy", "run_timeout", b"run_timeout"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_dropped_fraction", b"_max_dropped_fraction", "_strict", b"_strict", "hyperparameters", b"hyperparameters", "max_dropped_fraction", b"max_dropped_fraction", "model", b"model", "resources", b"resources", "retry_policy", b"retry_policy", "run_timeout", b"run_timeout", "strict", b"strict", "swift", b"swift"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["backend", b"backend", "eval_data", b"eval_data", "hyperparameters", b"hyperparameters", "model", b"model", "output_dir", b"output_dir", "resources", b"resources", "retry_policy", b"retry_policy", "run_timeout", b"run_timeout", "system_prompt", b"system_prompt", "train_data", b"train_data"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_dropped_fraction", b"_max_dropped_fraction", "_strict", b"_strict", "backend", b"backend", "eval_data", b"eval_data", "hyperparameters", b"hyperparameters", "max_dropped_fraction", b"max_dropped_fraction", "model", b"model", "model_kind", b"model_kind", "output_dir", b"output_dir", "resources", b"resources", "retry_policy", b"retry_policy", "run_timeout", b"run_timeout", "strict", b"strict", "swift", b"swift", "system_prompt", b"system_prompt", "train_data", b"train_data"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__max_dropped_fraction: _TypeAlias = _typing.Literal["max_dropped_fraction"]  # noqa: Y015
+    _WhichOneofArgType__max_dropped_fraction: _TypeAlias = _typing.Literal["_max_dropped_fraction", b"_max_dropped_fraction"]  # noqa: Y015
+    _WhichOneofReturnType__strict: _TypeAlias = _typing.Literal["strict"]  # noqa: Y015
+    _WhichOneofArgType__strict: _TypeAlias = _typing.Literal["_strict", b"_strict"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_dropped_fraction) -> _WhichOneofReturnType__max_dropped_fraction | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__strict) -> _WhichOneofReturnType__strict | None: ...
 
 Global___JobSpec: _TypeAlias = JobSpec  # noqa: Y015

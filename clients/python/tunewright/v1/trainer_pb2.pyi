@@ -142,11 +142,32 @@ class TrainerCapabilities(_message.Message):
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
+    @_typing.final
+    class BackendVersionsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     BACKENDS_FIELD_NUMBER: _builtins.int
     CPU_SLOTS_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
     ARTIFACT_STORE_FIELD_NUMBER: _builtins.int
     MISSING_BACKENDS_FIELD_NUMBER: _builtins.int
+    BACKEND_VERSIONS_FIELD_NUMBER: _builtins.int
     cpu_slots: _builtins.int
     """Jobs that it runs at once on the CPU."""
     version: _builtins.str
@@ -163,6 +184,12 @@ class TrainerCapabilities(_message.Message):
     def missing_backends(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Why a backend is missing, by its name ("BACKEND_SWIFT")."""
 
+    @_builtins.property
+    def backend_versions(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Version of the library behind a backend, by its name ("BACKEND_SWIFT":
+        "4.6.0"), where the command depends on it.
+        """
+
     def __init__(
         self,
         *,
@@ -171,10 +198,11 @@ class TrainerCapabilities(_message.Message):
         version: _builtins.str = ...,
         artifact_store: _builtins.str = ...,
         missing_backends: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        backend_versions: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifact_store", b"artifact_store", "backends", b"backends", "cpu_slots", b"cpu_slots", "missing_backends", b"missing_backends", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifact_store", b"artifact_store", "backend_versions", b"backend_versions", "backends", b"backends", "cpu_slots", b"cpu_slots", "missing_backends", b"missing_backends", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

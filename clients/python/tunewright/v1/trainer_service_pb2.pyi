@@ -107,7 +107,7 @@ class SystemInfo(_message.Message):
     @_builtins.property
     def library_versions(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Installed versions by distribution name ("torch", "transformers", ...);
-        those not installed are absent.
+        those not installed are absent. "ms-swift/torch" is in ms-swift's own environment.
         """
 
     @_builtins.property

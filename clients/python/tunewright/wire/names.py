@@ -1,4 +1,4 @@
-"""Resource names: `jobs/{job}`, `trainers/{trainer}`.
+"""Resource names: `jobs/{job}`, `trainers/{trainer}`, `recipes/{recipe}`.
 
 Pure text; refuses with ValueError, which says what was expected.
 """
@@ -31,6 +31,19 @@ def trainer_name(trainer_id: str) -> str:
 def trainer_id(name: str) -> str:
     """The id in `trainers/{id}`; ValueError if it is none."""
     return _last(name, "trainers", TRAINER_ID_PATTERN)
+
+
+def recipe_name(recipe_id: str, version: int = 0) -> str:
+    """`recipes/{recipe_id}`, with `@{version}` for one version of it."""
+    return f"recipes/{recipe_id}@{version}" if version else f"recipes/{recipe_id}"
+
+
+def recipe_ref(name: str) -> tuple[str, int]:
+    """(id, version) of `recipes/{id}` or `recipes/{id}@{version}`; 0 means the latest."""
+    plain, at, version = name.partition("@")
+    if at and not re.fullmatch(r"[1-9][0-9]{0,8}", version):
+        raise ValueError(f"expected 'recipes/<id>@<version>', got {name[:80]!r}")
+    return _last(plain, "recipes", ID_PATTERN), int(version or 0)
 
 
 def _last(name: str, collection: str, pattern: re.Pattern[str]) -> str:

@@ -1,0 +1,80 @@
+"""From a recipe and what a caller sets to the spec of a job. Pure.
+
+Refuses in one go whatever the recipe does not leave to the caller, what it
+requires and was not given, what is out of its ranges, and what no spec may be.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from svckit.recipes.recipe import Range, Recipe, stand_ins
+from svckit.recipes.spec_paths import covers, leaves, merged, with_value, without
+from svckit.refusal import Violation
+from svckit.spec import JobSpec
+from svckit.spec.enums import DataFormat
+from svckit.spec.wire import proto_path, spec_from_values
+
+
+def resolve(
+    recipe: Recipe,
+    recipe_id: str,
+    given: Mapping[str, object],
+    prefix: str = "job.spec",
+    noted: Sequence[Violation] = (),
+) -> JobSpec:
+    """The whole spec.
+
+    `given` has only fields that the caller has set, under the model's names;
+    `noted` is what is wrong with the request besides. Raises InvalidSpec, each
+    path below `prefix`.
+    """
+    violations = list(noted)
+    taken: dict[str, Any] = {}
+    for path, value in leaves(given):
+        problem = _problem(recipe, recipe_id, path, value)
+        if problem:
+            violations.append(Violation(proto_path(f"{prefix}.{path}"), problem))
+        else:
+            taken = with_value(taken, path, value)
+    missing = [one for one in recipe.required if not _is_given(one, taken)]
+    for path in missing:
+        told = f"is required by recipe {recipe_id}"
+        violations.append(Violation(proto_path(f"{prefix}.{path}"), told))
+        taken = without(taken, path)
+    values = merged(recipe.values, _with_patterns(recipe, taken))
+    # What is missing has been told; the stand-ins let the rest be judged all the same.
+    return spec_from_values(merged(stand_ins(missing), values), prefix, violations)
+
+
+def _problem(recipe: Recipe, recipe_id: str, path: str, value: object) -> str:
+    if any(covers(one, path) for one in recipe.required):
+        return ""
+    allowed = recipe.range_of(path)
+    if allowed is None:
+        return f"recipe {recipe_id} does not let it be changed"
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if allowed != Range() and number and not allowed.has(value):  # type: ignore[arg-type] # just seen
+        return f"recipe {recipe_id} allows {allowed}; got {value}"
+    return ""
+
+
+def _is_given(path: str, taken: Mapping[str, object]) -> bool:
+    return any(covers(path, one) and value not in ([], ()) for one, value in leaves(taken))
+
+
+def _with_patterns(recipe: Recipe, taken: Mapping[str, Any]) -> dict[str, Any]:
+    """Sources that say nothing of their format or split get the recipe's."""
+    made = dict(taken)
+    for part, pattern in recipe.patterns.items():
+        sources = made.get(part)
+        if isinstance(sources, Sequence):
+            made[part] = [
+                {**pattern, **_said(source)} if isinstance(source, Mapping) else source
+                for source in sources
+            ]
+    return made
+
+
+def _said(source: Mapping[str, Any]) -> dict[str, Any]:
+    empty = ("", None, DataFormat.UNSPECIFIED)
+    return {name: value for name, value in source.items() if value not in empty}
