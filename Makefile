@@ -5,13 +5,16 @@ VENV := .venv
 BIN := $(VENV)/bin
 # Changes of what is to be installed, and only these, install again.
 STAMP := $(VENV)/.installed-$(shell cat constraints.txt pyproject.toml clients/python/pyproject.toml | cksum | cut -d' ' -f1)
+# ms-swift's pins clash with the newest TRL: it has an environment of its own.
+SWIFT_VENV := .venv-swift
+SWIFT_STAMP := $(SWIFT_VENV)/.installed-$(shell cksum < constraints-swift.txt | cut -d' ' -f1)
 PACKAGES := svckit scheduler_svc trainer_svc monitor_svc
 TESTS ?= tests
 WORKERS ?= 2
 SEEDS ?= 10000
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check lint types contract stubs baseline unit simulate clean
+.PHONY: help setup setup-swift demo test test-full check lint types contract stubs baseline unit simulate clean
 
 help: ## Show what there is
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -25,7 +28,17 @@ $(STAMP):
 	@rm -f $(VENV)/.installed-*
 	@touch $@
 
+$(SWIFT_STAMP): $(STAMP)
+	@test -x $(SWIFT_VENV)/bin/python || $(PYTHON) -m venv $(SWIFT_VENV)
+	@echo "Installing ms-swift into $(SWIFT_VENV) (about two minutes, the first time only)"
+	@PYTHONWARNINGS=ignore $(SWIFT_VENV)/bin/python -m pip install --quiet --disable-pip-version-check \
+		--requirement constraints-swift.txt
+	@rm -f $(SWIFT_VENV)/.installed-*
+	@touch $@
+
 setup: $(STAMP) ## Make .venv with pinned versions
+
+setup-swift: $(SWIFT_STAMP) ## Make .venv-swift, for the ms-swift backend
 
 demo: $(STAMP) ## Train a tiny model through the three services, and show the result
 	@$(BIN)/tunewright demo
@@ -53,7 +66,7 @@ unit: $(STAMP)
 simulate: $(STAMP) ## Seeded schedules of the whole system with faults: make simulate SEEDS=10000
 	@$(BIN)/python -m tests.simulation --seeds $(SEEDS)
 
-test: lint types contract ## Everything that CI runs
+test: lint types contract $(SWIFT_STAMP) ## Everything that CI runs
 	@$(BIN)/pytest --numprocesses $(WORKERS) --dist worksteal $(TESTS)
 
 stubs: $(STAMP) ## Generate clients/python/tunewright/v1 from protos/
@@ -63,5 +76,5 @@ stubs: $(STAMP) ## Generate clients/python/tunewright/v1 from protos/
 baseline: $(STAMP) ## Take the contract as it is for the one that must not be broken
 	@$(BIN)/buf build --output protos/baseline.binpb
 
-clean: ## Remove .venv and caches
-	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
+clean: ## Remove .venv, .venv-swift and caches
+	@rm -rf $(VENV) $(SWIFT_VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

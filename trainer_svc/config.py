@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import socket
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from pydantic import Field, field_validator
 from tunewright.wire.names import TRAINER_ID_PATTERN
@@ -13,6 +13,7 @@ from svckit.config import ServiceConfig, service_settings, split_address
 from trainer_svc.domain.command import DEFAULT_COMMANDS, CommandTable
 from trainer_svc.supervisor.processes import BOOT_ID_FILE
 from trainer_svc.supervisor.settings import Settings
+from trainer_svc.supervisor.swift_environment import find_swift
 from trainer_svc.supervisor.system_info import missing_backends
 
 _NAME_CHARS_MAX = 63
@@ -50,6 +51,13 @@ class TrainerConfig(ServiceConfig):
         None, ge=0, le=1024, description="CPU jobs at once; default 1 without a GPU, else 0"
     )
     allow_hub: bool = Field(False, description="models and data may come from a hub")
+    swift_python: Path | None = Field(
+        None, description="python of the environment that ms-swift is in; without it, no swift jobs"
+    )
+    trust_remote_code_models: list[str] = Field(
+        default_factory=list,
+        description="models (folder or hub id) whose own code may run here; repeatable",
+    )
     stop_grace_seconds: float = Field(30.0, ge=0, le=3600, description="SIGTERM to SIGKILL")
     fence_grace_seconds: float = Field(5.0, ge=0, le=60, description="the same for a stale run")
     stop_margin_seconds: float = Field(
@@ -101,6 +109,7 @@ class TrainerConfig(ServiceConfig):
         Raises OSError. `commands` replaces the table of backends.
         """
         workspace = _folder(self.workspace)
+        swift, why_no_swift = find_swift(self.swift_python)
         return Settings(
             workspace=workspace,
             artifacts=_folder(self.artifacts or workspace / "artifacts"),
@@ -117,10 +126,17 @@ class TrainerConfig(ServiceConfig):
             sample_interval_seconds=self.sample_interval_seconds,
             run_retention_seconds=self.run_retention_seconds,
             commands=DEFAULT_COMMANDS if commands is None else commands,
-            missing_backends=missing_backends() if commands is None else {},
+            missing_backends=missing_backends(why_no_swift) if commands is None else {},
+            swift=swift,
+            trust_remote_code_models=frozenset(map(_model_name, self.trust_remote_code_models)),
         )
 
 
 def _folder(path: Path) -> Path:
     path.expanduser().mkdir(parents=True, exist_ok=True)
     return path.expanduser().resolve()
+
+
+def _model_name(text: str) -> str:
+    """A folder in the one spelling that specs have; a hub id as it is."""
+    return str(PurePosixPath(text)) if text.startswith("/") else text

@@ -39,3 +39,10 @@ def make_assets(folder: Path) -> Assets:
         timeout=120,
     )
     return Assets(folder)
+
+
+def make_vlm_assets(folder: Path) -> Assets:
+    """A tiny LLaVA, and dialogues about pictures that lie next to them."""
+    command = [sys.executable, "-m", "trainer_svc.child.demo_assets", "--kind", "vlm"]
+    subprocess.run([*command, "--out", str(folder)], check=True, capture_output=True, timeout=120)
+    return Assets(folder)

@@ -19,6 +19,7 @@ from trainer_svc.child.checkpoints import CheckpointStore
 from trainer_svc.child.run import Run
 from trainer_svc.child.run_spec import read_run_spec
 from trainer_svc.child.spool import Spool
+from trainer_svc.child.starting_point import find_start
 from trainer_svc.child.stopping import StopNow, StopRequests
 
 
@@ -30,7 +31,7 @@ def main(run_folder: Path, _spec: Any, plan: dict[str, Any]) -> None:
     signal.signal(signal.SIGTERM, stop._on_sigterm)
     run = Run(spec, spool, stop)
     try:
-        start = run._find_start()
+        start = find_start(run._store, spec.resume, spool)
         begin = start.step if start else 0
         _steps(spool, run._store, begin, plan)
     except StopNow:

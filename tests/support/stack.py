@@ -129,7 +129,12 @@ class Stack:
         return self.root / "artifacts"
 
     def add_trainer(
-        self, name: str, *, roots: Sequence[Path] = (), flags: Sequence[str] = ()
+        self,
+        name: str,
+        *,
+        roots: Sequence[Path] = (),
+        flags: Sequence[str] = (),
+        environment: Mapping[str, str] | None = None,
     ) -> ServiceProcess:
         """Starts another trainer, with a workspace of its own."""
         folder = self.root / f"trainer-{name}"
@@ -138,7 +143,7 @@ class Stack:
         arguments += ["--outputs", str(self.outputs)]
         for path in (self.root, *roots):
             arguments += ["--model-roots", str(path), "--data-roots", str(path)]
-        trainer = ServiceProcess("trainer_svc", [*arguments, *flags], folder)
+        trainer = ServiceProcess("trainer_svc", [*arguments, *flags], folder, environment or {})
         self.trainers[name] = trainer.start()
         return trainer
 
@@ -174,6 +179,7 @@ def running_stack(
     scheduler_flags: Sequence[str] = (),
     monitor_flags: Sequence[str] = (),
     trainer_flags: Sequence[str] = (),
+    trainer_environment: Mapping[str, str] | None = None,
 ) -> Iterator[Stack]:
     """Scheduler, monitor and trainers, ready; all ended at the end."""
     scheduler = ServiceProcess(
@@ -193,7 +199,9 @@ def running_stack(
     try:
         monitor.start()
         for name in trainers:
-            stack.add_trainer(name, roots=roots, flags=trainer_flags)
+            stack.add_trainer(
+                name, roots=roots, flags=trainer_flags, environment=trainer_environment
+            )
         yield stack
     finally:
         stack.stop()

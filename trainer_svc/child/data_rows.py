@@ -1,158 +1,73 @@
-"""Finds the rows in a data file, whatever shape it has, without loading it.
+"""Finds the rows in a data file, whatever kind it is, without loading it.
 
-Owns the shapes: JSON Lines, a JSON list, an object with parts ("train", ...).
-Refuses broken JSON, a part that does not exist and an empty file
+Owns how the kinds are told apart: by what is in the file, not by its name.
+Refuses files of other kinds, and what the readers of the kinds refuse
 (RunFailed, DATASET_INVALID, with file and line). What a row means is
 dialogue.py's to say.
 """
 
-import json
-from collections.abc import Iterator
-from contextlib import suppress
-from dataclasses import dataclass
-from enum import Enum, auto
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
-from trainer_svc.child.failure import Cause, RunFailed
-from trainer_svc.child.json_stream import VALUE_CHARS_MAX, JsonBroken, JsonCursor
+from trainer_svc.child.dialogue import known_fields
+from trainer_svc.child.json_rows import UTF8_MARK, json_rows, no_parts
+from trainer_svc.child.json_stream import JsonBroken
+from trainer_svc.child.raw_row import RawRow, RowStream, data_failure
+from trainer_svc.child.tables import PARQUET_MARK, csv_rows, find_delimiter, parquet_rows
 
-ROW_KEYS = frozenset({"messages", "dialog"})
+__all__ = ["RawRow", "data_failure", "read_rows"]
 
-
-class Shape(Enum):
-    """How the rows lie in a file."""
-
-    LINES = auto()
-    LIST = auto()
-    PARTS = auto()
-
-
-@dataclass(frozen=True)
-class RawRow:
-    """One row as it stands in the file. `line` is where it begins, from 1."""
-
-    value: Any
-    line: int
-
-
-def data_failure(message: str, hint: str = "Correct the data file.") -> RunFailed:
-    """A failure of the data set."""
-    return RunFailed(Cause.DATASET_INVALID, message, hint)
+# Enough for the header of any table made for training.
+HEAD_BYTES = 64 << 10
+# Files that people hand in by mistake, by how they begin.
+OTHERS: Mapping[bytes, str] = {
+    b"\x1f\x8b": "a gzip archive: unpack it",
+    b"\x28\xb5\x2f\xfd": "a zstd archive: unpack it",
+    b"PK\x03\x04": "a zip archive or a spreadsheet: unpack it, or save it as CSV",
+    b"ARROW1": "an Arrow file: save it as Parquet",
+    b"\xff\xfe": "UTF-16: save it as UTF-8",
+    b"\xfe\xff": "UTF-16: save it as UTF-8",
+}
 
 
-def read_rows(path: Path, split: str, default_split: str) -> Iterator[RawRow]:
-    """The rows of `path`, in order. `split` is the part asked for, "" for the default one."""
+def read_rows(path: Path, split: str, default_split: str) -> RowStream:
+    """The rows of `path`, in order. `split` is the part asked for, "" for the default one. A row
+    that cannot be read, where the next one can, is a broken RawRow."""
+    with path.open("rb") as file:
+        head = file.read(HEAD_BYTES)
+        file.seek(0)
+        if _is_json(head):
+            yield from _json_rows(path, file, split, default_split)
+            return
+        _refuse_others(path, head)
+        if split:
+            raise no_parts(path, split)
+        if head.startswith(PARQUET_MARK):
+            yield from parquet_rows(path)
+            return
+        delimiter = find_delimiter(head)
+        if delimiter is None:
+            raise data_failure(
+                f"{path}:1: expected JSON, Parquet, or the header of a CSV with {known_fields()}"
+            )
+        yield from csv_rows(path, file, delimiter)
+
+
+def _json_rows(path: Path, file: BinaryIO, split: str, default_split: str) -> Iterator[RawRow]:
     try:
-        with path.open("rb") as file:
-            shape = find_shape(file)
-            file.seek(0)
-            if shape is not Shape.PARTS and split:
-                raise data_failure(
-                    f"{path} has no parts, so it has no {split!r}", "Leave out the split."
-                )
-            yield from _rows(path, file, shape, split or default_split)
+        yield from json_rows(path, file, split, default_split)
     except JsonBroken as error:
         raise data_failure(f"{path}:{error.line}: malformed JSON: {error.reason}") from None
 
 
-def _rows(path: Path, file: BinaryIO, shape: Shape, split: str) -> Iterator[RawRow]:
-    if shape is Shape.LINES:
-        yield from _lines(file)
-        return
-    cursor = JsonCursor(file)
-    if shape is Shape.LIST:
-        yield from _list(cursor)
-    else:
-        yield from _part(path, cursor, split)
-    if cursor.peek():
-        raise JsonBroken(cursor.line, "something follows the end of the document")
+def _is_json(head: bytes) -> bool:
+    return head.removeprefix(UTF8_MARK).lstrip()[:1] in (b"{", b"[")
 
 
-def find_shape(file: BinaryIO) -> Shape:
-    """The shape, judged by the first bracket, key and value. Raises JsonBroken."""
-    cursor = JsonCursor(file)
-    first = cursor.peek()
-    if first == "":
-        raise JsonBroken(1, "the file is empty")
-    if first == "[":
-        return Shape.LIST
-    if first != "{":
-        raise JsonBroken(cursor.line, f"expected '{{' or '[', found {first!r}")
-    cursor.take("{")
-    if cursor.peek() != '"':
-        return Shape.LINES
-    return Shape.PARTS if _begins_part(cursor) else Shape.LINES
-
-
-def _begins_part(cursor: JsonCursor) -> bool:
-    """Whether the key and value that follow are a part's name and its list of rows."""
-    with suppress(JsonBroken):  # then the reader of the shape says what is wrong, and where
-        if cursor.value() in ROW_KEYS:
-            return False
-        cursor.take(":")
-        if cursor.peek() != "[":
-            return False
-        cursor.take("[")
-        if cursor.peek() == "]":
-            return True
-        row = cursor.value()
-        return isinstance(row, list) or (isinstance(row, dict) and not ROW_KEYS.isdisjoint(row))
-    return True
-
-
-def _lines(file: BinaryIO) -> Iterator[RawRow]:
-    number = 0
-    while line := file.readline(VALUE_CHARS_MAX):
-        number += 1
-        if len(line) == VALUE_CHARS_MAX:
-            raise JsonBroken(number, f"a line of {VALUE_CHARS_MAX} bytes or more")
-        text = line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
-        if not text.strip():
-            continue
-        try:
-            yield RawRow(json.loads(text), number)
-        except UnicodeDecodeError:
-            raise JsonBroken(number, "not UTF-8") from None
-        except json.JSONDecodeError as error:
-            raise JsonBroken(number, f"{error.msg} (column {error.colno})") from None
-        except RecursionError:
-            raise JsonBroken(number, "nested too deeply") from None
-
-
-def _list(cursor: JsonCursor) -> Iterator[RawRow]:
-    cursor.take("[")
-    if cursor.peek() == "]":
-        cursor.take("]")
-        return
-    while True:
-        cursor.peek()
-        line = cursor.line
-        yield RawRow(cursor.value(), line)
-        if cursor.peek() != ",":
-            break
-        cursor.take(",")
-    cursor.take("]")
-
-
-def _part(path: Path, cursor: JsonCursor, split: str) -> Iterator[RawRow]:
-    """The rows of one part; the others are gone through and left."""
-    names: list[str] = []
-    cursor.take("{")
-    while True:
-        if cursor.peek() != '"':
-            raise JsonBroken(cursor.line, "expected the name of a part")
-        names.append(cursor.value())
-        cursor.take(":")
-        for row in _list(cursor):
-            if names[-1] == split:
-                yield row
-        if cursor.peek() != ",":
-            break
-        cursor.take(",")
-    cursor.take("}")
-    if split not in names:
-        raise data_failure(
-            f"{path} has no part {split!r}; it has: {', '.join(names)}",
-            "Name one of these parts as the split.",
-        )
+def _refuse_others(path: Path, head: bytes) -> None:
+    if not head.removeprefix(UTF8_MARK).strip():
+        raise data_failure(f"{path}:1: the file is empty", "Give a data set with rows.")
+    for mark, what in OTHERS.items():
+        if head.startswith(mark):
+            raise data_failure(f"{path} is {what}", "Give JSON, JSON Lines, CSV or Parquet.")

@@ -2,7 +2,8 @@
 
 Owns what demo and tests train with, so that nothing is downloaded: a Qwen3 of
 two layers with random weights, a byte-level BPE tokenizer trained on the
-data, a chat template. Writes the files directly, without torch, in a second.
+data, a chat template; or, with --kind vlm, a LLaVA of that size (vlm_assets.py)
+and pictures. Writes the files directly, without torch, in a second.
 Deterministic: the same arguments give the same bytes.
 """
 
@@ -14,8 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from trainer_svc.child import vlm_assets, vlm_pictures
 from trainer_svc.child.data_rows import read_rows
 from trainer_svc.child.demo_dialogues import Chat, split
+from trainer_svc.child.demo_tokenizer import TokenizerShape, write_json, write_tokenizer
 from trainer_svc.child.dialogue import RowFormat, Unusable, format_of, to_dialogue
 
 END_OF_TEXT, TURN_START, TURN_END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
@@ -53,13 +56,13 @@ class TinyModel:
 def write_model(folder: Path, texts: Iterator[str], shape: TinyModel) -> None:
     """Writes a model folder; its tokenizer is trained on `texts`."""
     folder.mkdir(parents=True, exist_ok=True)
-    ids = _write_tokenizer(folder, texts, shape)
-    _write_json(folder / "config.json", _config(shape, ids))
+    ids = write_tokenizer(folder, texts, _tokenizer_shape(shape))
+    write_json(folder / "config.json", _config(shape, ids))
     generation = {
         "eos_token_id": [ids[TURN_END], ids[END_OF_TEXT]],
         "pad_token_id": ids[END_OF_TEXT],
     }
-    _write_json(folder / "generation_config.json", generation)
+    write_json(folder / "generation_config.json", generation)
     _write_weights(folder / "model.safetensors", shape)
 
 
@@ -69,33 +72,13 @@ def write_dialogues(path: Path, chats: Sequence[Chat]) -> None:
     path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
 
 
-def _write_tokenizer(folder: Path, texts: Iterator[str], shape: TinyModel) -> dict[str, int]:
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    special = [END_OF_TEXT, TURN_START, TURN_END]
-    trainer = trainers.BpeTrainer(
-        vocab_size=shape.vocab_size,
-        special_tokens=special,
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
+def _tokenizer_shape(shape: TinyModel) -> TokenizerShape:
+    return TokenizerShape(
+        shape.vocab_size,
+        (END_OF_TEXT, TURN_START, TURN_END),
+        {"eos_token": TURN_END, "pad_token": END_OF_TEXT},
+        MARKED_TEMPLATE if shape.marked else PLAIN_TEMPLATE,
     )
-    tokenizer.train_from_iterator(texts, trainer)
-    tokenizer.save(str(folder / "tokenizer.json"))
-    settings = {
-        "tokenizer_class": "PreTrainedTokenizerFast",
-        "eos_token": TURN_END,
-        "pad_token": END_OF_TEXT,
-        "clean_up_tokenization_spaces": False,
-        "model_max_length": 4096,
-    }
-    _write_json(folder / "tokenizer_config.json", settings)
-    template = MARKED_TEMPLATE if shape.marked else PLAIN_TEMPLATE
-    (folder / "chat_template.jinja").write_text(template, encoding="utf-8")
-    vocabulary = tokenizer.get_vocab()
-    return {token: vocabulary[token] for token in special}
 
 
 def _config(shape: TinyModel, ids: Mapping[str, int]) -> dict[str, Any]:
@@ -162,33 +145,50 @@ def _texts_of(path: Path) -> Iterator[str]:
             yield from (message.content for message in dialogue)
 
 
-def _write_json(path: Path, document: Mapping[str, Any]) -> None:
-    path.write_text(json.dumps(document, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-
-
 def main(arguments: Sequence[str]) -> int:
     """Writes DIR/model, DIR/train.jsonl and DIR/eval.jsonl; prints their paths as JSON."""
     options = _parser().parse_args(arguments)
-    train, held_out = split(options.dialogues)
     out: Path = options.out.resolve()
+    out.mkdir(parents=True, exist_ok=True)
+    if options.kind == "vlm":
+        _write_vlm_demo(out, options)
+    else:
+        _write_llm_demo(out, options)
+    paths = {"model": "model", "train": "train.jsonl", "eval": "eval.jsonl"}
+    print(json.dumps({name: str(out / path) for name, path in paths.items()}))
+    return 0
+
+
+def _write_llm_demo(out: Path, options: argparse.Namespace) -> None:
+    train, held_out = split(options.dialogues)
     shape = TinyModel(
         vocab_size=options.vocab_size,
         initializer_range=options.initializer_range,
         marked=not options.no_generation_marks,
     )
-    out.mkdir(parents=True, exist_ok=True)
     write_dialogues(out / "train.jsonl", train)
     write_dialogues(out / "eval.jsonl", held_out)
     write_model(out / "model", _texts_of(options.tokenizer_from or out / "train.jsonl"), shape)
-    paths = {"model": "model", "train": "train.jsonl", "eval": "eval.jsonl"}
-    print(json.dumps({name: str(out / path) for name, path in paths.items()}))
-    return 0
+
+
+def _write_vlm_demo(out: Path, options: argparse.Namespace) -> None:
+    train, held_out = vlm_pictures.split(options.dialogues)
+    shape = vlm_assets.TinyVlm(
+        vocab_size=options.vocab_size,
+        initializer_range=options.initializer_range,
+        marked=not options.no_generation_marks,
+    )
+    vlm_assets.write_pictures(out, "train.jsonl", train)
+    vlm_assets.write_pictures(out, "eval.jsonl", held_out)
+    texts = _texts_of(options.tokenizer_from or out / "train.jsonl")
+    vlm_assets.write_vlm(out / "model", texts, shape)
 
 
 def _parser() -> argparse.ArgumentParser:
     default = TinyModel()
     parser = argparse.ArgumentParser(prog="demo_assets", description="Makes a tiny model and data.")
     parser.add_argument("--out", type=Path, required=True, help="folder to write to")
+    parser.add_argument("--kind", choices=("llm", "vlm"), default="llm", help="kind of model")
     parser.add_argument("--dialogues", type=int, default=400, help="how many to learn from")
     parser.add_argument("--tokenizer-from", type=Path, help="data file to train the tokenizer on")
     parser.add_argument("--vocab-size", type=int, default=default.vocab_size)

@@ -26,6 +26,7 @@ class Cause(StrEnum):
     DIVERGED = "FAILURE_CAUSE_DIVERGED"
     CHECKPOINT_INVALID = "FAILURE_CAUSE_CHECKPOINT_INVALID"
     NOTHING_TO_TRAIN = "FAILURE_CAUSE_NOTHING_TO_TRAIN"
+    NETWORK = "FAILURE_CAUSE_NETWORK"
     INTERNAL = "FAILURE_CAUSE_INTERNAL"
 
 
@@ -137,6 +138,11 @@ RULES: tuple[Rule, ...] = (
         'Name modules that the model has in target_modules, or use ["all-linear"].',
         pattern=r"[Tt]arget modules .*not found|PEFT adapter to `lm_head`|is not supported\. "
         r"Currently, only the following modules",
+    ),
+    Rule(
+        Cause.DATASET_INVALID,
+        "Leave the pictures of a data set as they are until the job has ended.",
+        types=frozenset({"trainer_svc.child.vlm_batches.PictureLost"}),
     ),
     Rule(
         Cause.DATASET_INVALID,

@@ -13,7 +13,16 @@ from tunewright.v1.spec_pb2 import Hyperparameters
 
 from trainer_svc.child.failure import Cause, RunFailed
 
-LIBRARIES = ("torch", "transformers", "peft", "trl", "bitsandbytes", "datasets", "accelerate")
+LIBRARIES = (
+    "torch",
+    "transformers",
+    "peft",
+    "trl",
+    "bitsandbytes",
+    "datasets",
+    "accelerate",
+    "pillow",
+)
 
 
 @dataclass(frozen=True)

@@ -1,55 +1,277 @@
-"""Downloads from a hub, through the Hugging Face libraries.
+"""Models and data sets from a hub, through the Hugging Face libraries.
 
-Owns the pinning: a name and revision become one commit before anything is
-downloaded, so that model and tokenizer, and a later look at the record, mean
-the same files. HF_ENDPOINT and HF_HOME are the libraries' own. Refuses what
-the hub does not have (RunFailed).
+Owns which files are needed, and that a name means one commit from the first
+request on: it is pinned before anything is downloaded (pins.py), so that model
+and tokenizer, every attempt, and a later look at the record mean the same files.
+What is in this host's cache already is not downloaded again. HF_ENDPOINT, HF_HOME
+and HF_TOKEN are the libraries' own. Refuses what the hub does not have, what may
+not be read, and models without safetensors (RunFailed). Drawn in docs/hubs.md.
 """
 
-from collections.abc import Iterator
+import glob
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from fnmatch import fnmatch
 from pathlib import Path
+from typing import Any
 
 from trainer_svc.child.data_rows import RawRow
 from trainer_svc.child.failure import Cause, RunFailed
+from trainer_svc.child.hub_faults import bound_requests, patiently
+from trainer_svc.child.hub_transfer import HubFile, Transfer, by_path, cached_path, list_files
 from trainer_svc.child.locations import HubId
+from trainer_svc.child.pins import Pins, Repository, RepositoryKind
+from trainer_svc.child.spool import Spool
 
 # Weights in pickles are never loaded, so they need not come.
-MODEL_FILES = ["*.json", "*.jinja", "*.txt", "*.model", "*.safetensors"]
+MODEL_FILES = ("*.json", "*.jinja", "*.txt", "*.model", "*.tiktoken", "*.safetensors")
+LOADABLE: Mapping[str, str] = {
+    "config.json": "config.json",
+    "safetensors weights": "*.safetensors",
+}
+# Loaders look at the top, and here; other folders hold the same weights for other runtimes.
+TEMPLATE_FOLDER = "additional_chat_templates/"
+CODE_FILES = "*.py"
+# Some repositories hold the same weights a second time, for another loader.
+SHARDS, OTHER_SHARDS = "model*.safetensors", "consolidated*.safetensors"
+
+# Where the configurations of a data set are written.
+CARD, STANDALONE = "README.md", ".huggingface.yaml"
+ROW_BUILDERS = frozenset({"arrow", "csv", "json", "parquet", "text"})
+# What the contract calls "valid", the libraries make "validation" of.
+SPLIT_SYNONYMS: Mapping[str, str] = {"valid": "validation"}
+COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
-def download_model(hub_id: HubId) -> tuple[Path, str]:
-    """The folder of a model, and the commit it is. Raises RunFailed."""
-    from huggingface_hub import HfApi, snapshot_download
+def download_model(
+    hub_id: HubId, pins: Pins, spool: Spool, with_code: bool = False
+) -> tuple[Path, str]:
+    """The folder of a model, and the commit it is. Raises RunFailed.
 
-    try:
-        commit = HfApi().model_info(hub_id.name, revision=hub_id.revision or None).sha
-        folder = snapshot_download(hub_id.name, revision=commit, allow_patterns=MODEL_FILES)
-    except Exception as error:
-        if isinstance(error, OSError) and error.errno is not None:
-            raise  # a full disk and the like is no fault of the model's
-        raise RunFailed(
-            Cause.MODEL_INVALID,
-            f"model {hub_id.name} cannot be had from the hub: {error}",
-            "Check the name and revision, the trainer's network, and HF_TOKEN for a gated model.",
-        ) from error
-    return Path(folder), str(commit)
+    `with_code` also brings the Python files that some models need; whether they may run
+    is the caller's to decide.
+    """
+    bound_requests()
+    model = Repository(RepositoryKind.MODEL, hub_id.name, hub_id.revision)
+    commit = _pin(model, pins, spool)
+    folder = _cached_model(model, commit, with_code)
+    if folder is not None:
+        text = f"{model.words} is in this host's cache"
+        spool.event("MODEL_CACHED", text, name=model.key, revision=commit)
+        return folder, commit
+    listed = by_path(patiently(model, spool, lambda: list_files(model, commit)))
+    needed = needed_files(list(listed), with_code)
+    _require_loadable(model, needed)
+    _bring(model, commit, [listed[path] for path in needed], spool, "MODEL_DOWNLOADING")
+    return patiently(model, spool, lambda: _snapshot(model, commit, needed)), commit
 
 
-def download_rows(hub_id: HubId, split: str, cache: Path) -> tuple[Iterator[RawRow], str]:
-    """The rows of a data set, memory-mapped, and the commit it is. Raises RunFailed."""
-    from datasets import load_dataset  # type: ignore[import-untyped]  # no stubs
+def download_rows(
+    hub_id: HubId, split: str, cache: Path, pins: Pins, spool: Spool
+) -> tuple[Iterator[RawRow], str]:
+    """The rows of a data set, memory-mapped, and the commit it is. Raises RunFailed.
+
+    `split` is a part, or "configuration/part" of one that has several; `cache` is a folder
+    for the run's own copy in Arrow.
+    """
+    bound_requests()
+    dataset = Repository(RepositoryKind.DATASET, hub_id.name, hub_id.revision)
+    commit = _pin(dataset, pins, spool)
+    configuration, _, part = split.rpartition("/")
+    own = cache / dataset.name.replace("/", "--") / split.replace("/", "--")
+    builder = patiently(dataset, spool, lambda: _builder(dataset, commit, configuration, own))
+    part = _existing_part(dataset, builder, part)
+    paths = _paths_of(dataset, commit, builder.config.data_files[part])
+    listed = by_path(patiently(dataset, spool, lambda: list_files(dataset, commit)))
+    _bring(dataset, commit, [listed[path] for path in paths], spool, "DATA_DOWNLOADING")
+    rows = patiently(dataset, spool, lambda: _load(builder, part))
+    numbered = enumerate(rows, start=1)
+    return (RawRow(_without_nulls(row), number) for number, row in numbered), commit
+
+
+def needed_files(paths: Sequence[str], with_code: bool = False) -> list[str]:
+    """Those of a model's files that training reads."""
+    top = [path for path in paths if "/" not in path or path.startswith(TEMPLATE_FOLDER)]
+    needed = [path for path in top if any(fnmatch(path, one) for one in MODEL_FILES)]
+    if any(fnmatch(path, SHARDS) for path in needed):
+        needed = [path for path in needed if not fnmatch(path, OTHER_SHARDS)]
+    if with_code:
+        needed += [path for path in paths if fnmatch(path, CODE_FILES)]
+    return sorted(needed)
+
+
+def _pin(repository: Repository, pins: Pins, spool: Spool) -> str:
+    commit = pins.every().get(repository.key)
+    if commit is None:
+        found = patiently(repository, spool, lambda: _resolve(repository))
+        commit = pins.put(repository, found)
+    text = f"{repository.words} is used at commit {commit}"
+    spool.event("HUB_PINNED", text, name=repository.key, revision=commit)
+    return commit
+
+
+def _resolve(repository: Repository) -> str:
     from huggingface_hub import HfApi
 
+    if COMMIT.fullmatch(repository.revision):
+        return repository.revision
+    info = HfApi().repo_info(
+        repository.name, repo_type=repository.kind.value, revision=repository.revision or None
+    )
+    return str(info.sha)
+
+
+def _cached_model(model: Repository, commit: str, with_code: bool) -> Path | None:
+    """Its folder if all of it is in the cache, as far as a listing there can tell."""
+    from huggingface_hub import get_cached_repo_tree
+    from huggingface_hub.errors import CachedRepoTreeNotFoundError
+
     try:
-        commit = str(HfApi().dataset_info(hub_id.name).sha)
-        rows = load_dataset(hub_id.name, split=split, revision=commit, cache_dir=str(cache))
-    except Exception as error:
-        if isinstance(error, OSError) and error.errno is not None:
-            raise
-        raise RunFailed(
-            Cause.DATASET_INVALID,
-            f"data set {hub_id.name} cannot be had from the hub: {error}",
-            "Check the name and the split, the trainer's network, and HF_TOKEN for a gated set.",
-        ) from error
-    numbered = enumerate(rows, start=1)
-    return (RawRow(row, number) for number, row in numbered), commit
+        tree = get_cached_repo_tree(model.name, revision=commit)
+    except CachedRepoTreeNotFoundError:
+        return None
+    needed = needed_files([entry.path for entry in tree], with_code)
+    found = [cached_path(model, commit, path) for path in needed]
+    config = cached_path(model, commit, "config.json")
+    return config.parent if config is not None and None not in found else None
+
+
+def _require_loadable(model: Repository, needed: Sequence[str]) -> None:
+    for what, pattern in LOADABLE.items():
+        if not any(fnmatch(path, pattern) for path in needed):
+            raise RunFailed(
+                Cause.MODEL_INVALID,
+                f"{model.words} has no {what} on the hub",
+                "Use a model with config.json and weights in safetensors; pickles are not loaded.",
+            )
+
+
+def _bring(
+    repository: Repository, commit: str, files: Sequence[HubFile], spool: Spool, event: str
+) -> None:
+    transfer = Transfer(repository, commit, files, spool)
+    if transfer.is_done:
+        return
+    transfer.require_space()
+    spool.event(
+        event,
+        f"downloading {repository.words}: {transfer.bytes_total:,} bytes",
+        name=repository.key,
+        revision=commit,
+    )
+    patiently(repository, spool, transfer.run, lambda: transfer.bytes_done)
+
+
+def _snapshot(model: Repository, commit: str, paths: Sequence[str]) -> Path:
+    """Its folder. The files are there; the library notes its listing, for the next job."""
+    from huggingface_hub import snapshot_download
+
+    exactly = [glob.escape(path) for path in paths]
+    return Path(snapshot_download(model.name, revision=commit, allow_patterns=exactly))
+
+
+def _builder(dataset: Repository, commit: str, configuration: str, cache: Path) -> Any:
+    from datasets import load_dataset_builder  # type: ignore[import-untyped]  # no stubs
+
+    # Before the library looks at it: it would ask other servers, of this network too.
+    _require_own_files(dataset, _named_files(dataset, commit))
+    builder = load_dataset_builder(
+        dataset.name, configuration or None, revision=commit, cache_dir=str(cache)
+    )
+    if builder.name in ROW_BUILDERS:
+        return builder
+    raise RunFailed(
+        Cause.DATASET_INVALID,
+        f"{dataset.words} holds {builder.name} data, not rows",
+        f"Use a data set of one of these: {', '.join(sorted(ROW_BUILDERS))}.",
+    )
+
+
+def _named_files(dataset: Repository, commit: str) -> list[str]:
+    """All texts in the configurations of a data set, file names among them."""
+    from huggingface_hub import hf_hub_download, metadata_load
+    from huggingface_hub.errors import RemoteEntryNotFoundError
+
+    texts: list[str] = []
+    for file, load in ((CARD, metadata_load), (STANDALONE, _yaml_in)):
+        try:
+            path = hf_hub_download(dataset.name, file, repo_type="dataset", revision=commit)
+        except RemoteEntryNotFoundError:
+            continue
+        texts += _texts_in((load(Path(path)) or {}).get("configs"))
+    return texts
+
+
+def _yaml_in(path: Path) -> Any:
+    import yaml
+
+    return yaml.safe_load(path.read_bytes())
+
+
+def _texts_in(value: Any) -> list[str]:
+    if isinstance(value, dict):
+        return [text for one in value.values() for text in _texts_in(one)]
+    if isinstance(value, list):
+        return [text for one in value for text in _texts_in(one)]
+    return [value] if isinstance(value, str) else []
+
+
+def _existing_part(dataset: Repository, builder: Any, part: str) -> str:
+    parts = [str(name) for name in builder.config.data_files or ()]
+    for name in (part, SPLIT_SYNONYMS.get(part, part)):
+        if name in parts:
+            return name
+    raise RunFailed(
+        Cause.DATASET_INVALID,
+        f"{dataset.words} has no part {part!r}; it has: {', '.join(parts) or 'none'}",
+        "Name one of these parts as the split.",
+    )
+
+
+def _paths_of(dataset: Repository, commit: str, addresses: Sequence[str]) -> list[str]:
+    """Paths in the repository: a commit pins nothing that lies elsewhere."""
+    begin = f"hf://datasets/{dataset.name}@{commit}/"
+    paths = [address.removeprefix(begin) for address in addresses]
+    _require_own_files(dataset, paths)
+    return paths
+
+
+def _require_own_files(dataset: Repository, names: Sequence[str]) -> None:
+    for name in names:
+        if "://" in name or name.startswith("/"):
+            raise RunFailed(
+                Cause.DATASET_INVALID,
+                f"{dataset.words} names a file outside its repository: {name}",
+                "Use a data set that holds its own files.",
+            )
+
+
+def _load(builder: Any, part: str) -> Any:
+    """The rows of one part; the library would load all parts."""
+    from datasets.data_files import DataFilesDict  # type: ignore[import-untyped]  # no stubs
+
+    files = builder.config.data_files
+    builder.config.data_files = DataFilesDict({part: files[part]})
+    builder.download_and_prepare(verification_mode="no_checks")
+    return _with_raw_pictures(builder.as_dataset(split=part))
+
+
+def _with_raw_pictures(rows: Any) -> Any:
+    """Pictures as the bytes they are, as in a file of rows: images.py decodes them."""
+    from datasets import Image, List
+
+    for column, feature in rows.features.items():
+        if isinstance(feature, Image):
+            rows = rows.cast_column(column, Image(decode=False))
+        elif isinstance(feature, List) and isinstance(feature.feature, Image):
+            rows = rows.cast_column(column, List(Image(decode=False)))
+    return rows
+
+
+def _without_nulls(value: Any) -> Any:
+    """As the row was written: Arrow has every key in every row, absent ones as null."""
+    if isinstance(value, dict):
+        return {key: _without_nulls(one) for key, one in value.items() if one is not None}
+    if isinstance(value, list):
+        return [_without_nulls(one) for one in value]
+    return value

@@ -26,9 +26,9 @@ class JsonBroken(Exception):
 class JsonCursor:
     """A place in a JSON text. Only forward."""
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: BinaryIO, decoding_errors: str = "strict") -> None:
         self._file = file
-        self._decode = codecs.getincrementaldecoder("utf-8-sig")()
+        self._decode = codecs.getincrementaldecoder("utf-8-sig")(decoding_errors)
         self._scan = json.JSONDecoder().raw_decode
         self._text = ""
         self._at = 0
@@ -68,6 +68,8 @@ class JsonCursor:
                 raise JsonBroken(line, error.msg) from None
             except RecursionError:
                 raise JsonBroken(self.line, "nested too deeply") from None
+            except ValueError as error:  # a number of thousands of digits
+                raise JsonBroken(self.line, str(error)) from None
             # A number that touches the end of the buffer may go on.
             if end == len(self._text) and self._value_goes_on():
                 continue

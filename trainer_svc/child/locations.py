@@ -62,9 +62,19 @@ def split_limit(source: str) -> tuple[str, int | None]:
     return match["source"], int(match["limit"])
 
 
-def _inside(path: Path, roots: Sequence[Path], cause: Cause, what: str) -> Path:
+class NotInside(Exception):
+    """A path that is not inside the roots, or not there at all."""
+
+    def __init__(self, message: str, hint: str) -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+def inside(path: Path, roots: Sequence[Path], what: str) -> Path:
+    """`path` with every link followed. Raises NotInside unless it exists inside one of `roots`,
+    which are for `what` ("data")."""
     if "\0" in str(path):
-        raise RunFailed(cause, f"{str(path)!r} is no path", "Correct the path.")
+        raise NotInside(f"{str(path)!r} is no path", "Correct the path.")
     try:
         real = path.resolve(strict=True)
     except (OSError, RuntimeError):  # RuntimeError: a loop of links
@@ -72,17 +82,23 @@ def _inside(path: Path, roots: Sequence[Path], cause: Cause, what: str) -> Path:
     allowed = [root.resolve() for root in roots]
     # One that is missing outside the roots is told as outside: what exists there is not ours
     # to tell.
-    inside = Path(os.path.realpath(path)) if real is None else real
-    if not any(inside.is_relative_to(root) for root in allowed):
+    place = Path(os.path.realpath(path)) if real is None else real
+    if not any(place.is_relative_to(root) for root in allowed):
         listed = ", ".join(map(str, roots)) or "none"
-        raise RunFailed(
-            cause,
+        raise NotInside(
             f"{path} is outside the {what} roots of this trainer ({listed})",
             f"Move it below one of the {what} roots, or add its folder to them.",
         )
     if real is None:
-        raise RunFailed(cause, f"{path} does not exist or cannot be read", "Correct the path.")
+        raise NotInside(f"{path} does not exist or cannot be read", "Correct the path.")
     return real
+
+
+def _inside(path: Path, roots: Sequence[Path], cause: Cause, what: str) -> Path:
+    try:
+        return inside(path, roots, what)
+    except NotInside as error:
+        raise RunFailed(cause, str(error), error.hint) from None
 
 
 def _hub_id(name: str, revision: str, allow_hub: bool, cause: Cause, what: str) -> HubId:

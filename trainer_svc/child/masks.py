@@ -6,12 +6,14 @@ twin of a template it knows; the text itself, rendered turn by turn, where the
 assistant's turn is what follows the generation prompt, its end-of-turn token
 included and white space after that not. Refuses a tokenizer without a template
 or without character offsets, and a template in which the turns cannot be found
-(RunFailed, MODEL_INVALID).
+(RunFailed, MODEL_INVALID). Plain text needs none of that: all of it is learnt,
+and where it ends.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Protocol
 
 from trainer_svc.child.failure import Cause, RunFailed
 
@@ -40,6 +42,57 @@ class TurnsNotFound(Exception):
     """The assistant's turns cannot be told apart in the rendered text."""
 
 
+class Encoder(Protocol):
+    """Encodes rows of one kind. Can be sent to other processes."""
+
+    def encode(self, chat: Chat, prompt_turns: int = 0) -> Encoded:
+        """The first `prompt_turns` turns carry no loss. Raises jinja2.TemplateError when the
+        template refuses the dialogue, TurnsNotFound."""
+
+
+class Encoders:
+    """One tokenizer's encoders, each made when it is first asked for: a model without a chat
+    template can learn plain text."""
+
+    def __init__(self, tokenizer: "PreTrainedTokenizerBase", assistant_only: bool) -> None:
+        self._tokenizer = tokenizer
+        self._assistant_only = assistant_only
+
+    @cached_property
+    def of_dialogues(self) -> Encoder:
+        """Raises RunFailed."""
+        return ChatEncoder(self._tokenizer, self._assistant_only)
+
+    @cached_property
+    def of_texts(self) -> Encoder:
+        """Raises RunFailed."""
+        return TextEncoder(self._tokenizer)
+
+
+class TextEncoder:
+    """Encodes plain texts: no template, loss on every token, and the tokenizer's end-of-sequence
+    token at the end, so that the model learns where a text ends, as TRL does it. Can be sent to
+    other processes."""
+
+    def __init__(self, tokenizer: "PreTrainedTokenizerBase") -> None:
+        """Raises RunFailed."""
+        if tokenizer.eos_token_id is None:
+            raise _refused(
+                "the tokenizer has no end-of-sequence token, with which plain texts end",
+                "Set eos_token in the model's tokenizer_config.json.",
+            )
+        self._tokenizer = tokenizer
+        self._end: Any = tokenizer.eos_token_id
+
+    def encode(self, chat: Chat, prompt_turns: int = 0) -> Encoded:
+        """The text is the content of the only turn."""
+        (turn,) = chat
+        ids: list[int] = self._tokenizer(turn["content"])["input_ids"]
+        if ids[-1:] != [self._end]:
+            ids.append(self._end)
+        return Encoded(ids, [True] * len(ids))
+
+
 class ChatEncoder:
     """Encodes dialogues with one tokenizer. Can be sent to other processes."""
 
@@ -57,8 +110,23 @@ class ChatEncoder:
         self._terminators = tuple(tokenizer.get_added_vocab())
         self._probe()
 
-    def encode(self, chat: Chat) -> Encoded:
+    def encode(self, chat: Chat, prompt_turns: int = 0) -> Encoded:
         """Raises jinja2.TemplateError when the template refuses the dialogue, TurnsNotFound."""
+        encoded = self._encode_whole(chat)
+        if not prompt_turns:
+            return encoded
+        begin = self._prompt_length(chat[:prompt_turns], encoded.input_ids)
+        later = encoded.supervised[begin:]
+        return Encoded(encoded.input_ids, [False] * begin + later)
+
+    def _prompt_length(self, prompt: Chat, input_ids: Sequence[int]) -> int:
+        """Tokens of the dialogue that are the prompt's: as far as it agrees with the prompt
+        rendered alone."""
+        text = self._render(prompt, prompt=True)
+        ids: list[int] = self._tokenizer(text, add_special_tokens=False)["input_ids"]
+        return common(ids, input_ids)
+
+    def _encode_whole(self, chat: Chat) -> Encoded:
         if self._marked_template is not None:
             return self._encode_marked(chat)
         text = self._render(chat)
@@ -66,7 +134,7 @@ class ChatEncoder:
         ids: list[int] = batch["input_ids"]
         if not self._assistant_only:
             return Encoded(ids, [True] * len(ids))
-        return Encoded(ids, _mark(batch["offset_mapping"], self._turn_spans(chat, text)))
+        return Encoded(ids, mark(batch["offset_mapping"], self._turn_spans(chat, text)))
 
     def _encode_marked(self, chat: Chat) -> Encoded:
         batch: Any = self._tokenizer.apply_chat_template(
@@ -80,7 +148,10 @@ class ChatEncoder:
 
     def _render(self, chat: Chat, prompt: bool = False) -> str:
         text = self._tokenizer.apply_chat_template(
-            chat, tokenize=False, add_generation_prompt=prompt
+            chat,
+            chat_template=self._marked_template,
+            tokenize=False,
+            add_generation_prompt=prompt,
         )
         return str(text)
 
@@ -95,9 +166,9 @@ class ChatEncoder:
     def _turn_span(self, chat: Chat, index: int, text: str) -> Span:
         content = chat[index]["content"].strip()
         # A template may treat the last turn in its own way: compare, and go as far as it agrees.
-        end = _common(self._render(chat[: index + 1]), text)
-        before = _common(self._render(chat[:index]), text) if index else 0
-        start = _common(self._render(chat[:index], prompt=True), text) if index else 0
+        end = common(self._render(chat[: index + 1]), text)
+        before = common(self._render(chat[:index]), text) if index else 0
+        start = common(self._render(chat[:index], prompt=True), text) if index else 0
         if start <= before:  # no generation prompt in this template
             start = text.find(content, before, end)
         if start < 0 or content not in text[start:end]:
@@ -140,14 +211,14 @@ def _marked_template(tokenizer: "PreTrainedTokenizerBase") -> str | None:
         return None
 
 
-def _common(one: str, other: str) -> int:
-    """The number of characters that both begin with."""
+def common(one: Sequence[object], other: Sequence[object]) -> int:
+    """The number of characters, or tokens, that both begin with."""
     pairs = zip(one, other, strict=False)
     short = min(len(one), len(other))
     return next((at for at, (here, there) in enumerate(pairs) if here != there), short)
 
 
-def _mark(offsets: Sequence[Span], spans: Sequence[Span]) -> list[bool]:
+def mark(offsets: Sequence[Span], spans: Sequence[Span]) -> list[bool]:
     """Whether each token has a part in one of the spans. One that begins before a span, such
     as a word with the space before it, has to be learnt too."""
     return [

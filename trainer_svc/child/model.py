@@ -1,23 +1,26 @@
 """Loads the tokenizer and the base model, and puts LoRA on it.
 
-Owns quantisation (NF4 with double quantisation) and the freezing of the base.
-Never runs code that comes with a model, never reads weights from pickles, and
-refuses a model whose weights do not cover it: the library would fill the rest
-with random numbers and say so in a log only (RunFailed, MODEL_INVALID).
+Owns quantisation (NF4 with double quantisation), the freezing of the base, and
+whether a model is of the kind that the job says. Runs code that comes with a
+model only where an administrator allowed it, never reads weights from pickles,
+and refuses a model whose weights do not cover it: the library would fill the
+rest with random numbers and say so in a log only (RunFailed, MODEL_INVALID).
 """
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tunewright.v1.spec_pb2 import Hyperparameters
+from tunewright.v1.spec_pb2 import MODEL_KIND_VLM, Hyperparameters, ModelKind
 
 from trainer_svc.child.failure import Cause, RunFailed
 from trainer_svc.child.hardware import Hardware
 
 if TYPE_CHECKING:
     from peft import LoraConfig, PeftModel
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase, ProcessorMixin
 
 ALL_LINEAR = "all-linear"
 
@@ -29,6 +32,8 @@ class BaseModel:
     name: str
     revision: str
     folder: Path
+    trusted: bool = False
+    """An administrator allowed it to bring code."""
 
 
 def load_tokenizer(base: BaseModel) -> "PreTrainedTokenizerBase":
@@ -36,17 +41,56 @@ def load_tokenizer(base: BaseModel) -> "PreTrainedTokenizerBase":
     from transformers import AutoTokenizer
 
     tokenizer: Any = AutoTokenizer.from_pretrained(
-        base.folder, trust_remote_code=False, local_files_only=True
+        base.folder, trust_remote_code=base.trusted, local_files_only=True
     )
+    pad_with_end(tokenizer, base)
+    return tokenizer  # type: ignore[no-any-return]  # AutoTokenizer is untyped
+
+
+def pad_with_end(tokenizer: Any, base: BaseModel) -> None:
+    """Gives a tokenizer without a pad token its end token for one. Raises RunFailed."""
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     if tokenizer.pad_token is None:
         raise _refused(f"the tokenizer of {base.name} has neither a pad nor an end token")
-    return tokenizer  # type: ignore[no-any-return]  # AutoTokenizer is untyped
 
 
-def load_base(base: BaseModel, wanted: Hyperparameters, hardware: Hardware) -> "PreTrainedModel":
-    """The base model, quantised if asked for. Raises RunFailed."""
+def check_kind(base: BaseModel, model_kind: ModelKind.ValueType) -> None:
+    """Refuses a model that is not of the kind that the job says (RunFailed)."""
+    from transformers import AutoConfig
+    from transformers.models.auto.modeling_auto import (
+        MODEL_FOR_CAUSAL_LM_MAPPING,
+        MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING,
+    )
+
+    config: Any = AutoConfig.from_pretrained(
+        base.folder, trust_remote_code=base.trusted, local_files_only=True
+    )
+    reads_pictures = type(config) in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
+    if model_kind == MODEL_KIND_VLM and not reads_pictures:
+        raise RunFailed(
+            Cause.MODEL_INVALID,
+            f"{base.name} ({config.model_type}) reads no pictures, and model_kind is vlm",
+            "Set model_kind to llm, or use a vision-language model.",
+        )
+    text_alone = type(config) in MODEL_FOR_CAUSAL_LM_MAPPING
+    if model_kind != MODEL_KIND_VLM and reads_pictures and not text_alone:
+        raise RunFailed(
+            Cause.MODEL_INVALID,
+            f"{base.name} ({config.model_type}) is a vision-language model, and model_kind is llm",
+            "Set model_kind to vlm.",
+        )
+
+
+def load_base(
+    base: BaseModel,
+    wanted: Hyperparameters,
+    hardware: Hardware,
+    auto: Any = None,
+    unquantised: Sequence[str] = (),
+) -> "PreTrainedModel":
+    """The base model, quantised if asked for, but for the modules named. `auto` is the class
+    that loads it, by default that of causal language models. Raises RunFailed."""
     import torch
     from transformers import AutoModelForCausalLM, BitsAndBytesConfig
     from transformers.utils.logging import disable_progress_bar
@@ -59,15 +103,16 @@ def load_base(base: BaseModel, wanted: Hyperparameters, hardware: Hardware) -> "
             bnb_4bit_quant_type="nf4",
             bnb_4bit_use_double_quant=True,
             bnb_4bit_compute_dtype=dtype,
+            llm_int8_skip_modules=list(unquantised) or None,  # in spite of its name
         )
     disable_progress_bar()  # type: ignore[no-untyped-call]  # no stubs
-    auto: Any = AutoModelForCausalLM  # its stubs do not know output_loading_info
-    model, report = auto.from_pretrained(
+    loader: Any = auto or AutoModelForCausalLM  # the stubs do not know output_loading_info
+    model, report = loader.from_pretrained(
         base.folder,
         dtype=dtype,
         quantization_config=quantization,
         device_map=hardware.device_map,
-        trust_remote_code=False,
+        trust_remote_code=base.trusted,
         use_safetensors=True,
         local_files_only=True,
         output_loading_info=True,
@@ -89,8 +134,11 @@ def _keep_weights_as_they_are(model: Any) -> None:
             module.support_avx512bf16_for_cpu = False
 
 
-def add_lora(model: "PreTrainedModel", wanted: Hyperparameters) -> "PeftModel":
-    """The model with fresh LoRA matrices in float32 and everything else frozen.
+def add_lora(
+    model: "PreTrainedModel", wanted: Hyperparameters, untouched: Sequence[str] = ()
+) -> "PeftModel":
+    """The model with fresh LoRA matrices in float32 and everything else frozen; the modules
+    `untouched` get none, whatever the hyperparameters name.
 
     float32, because bf16 rounds small updates of the matrices away; they are a
     small share of the memory. Two runs of one seed begin with the same matrices.
@@ -100,10 +148,10 @@ def add_lora(model: "PreTrainedModel", wanted: Hyperparameters) -> "PeftModel":
     from peft import get_peft_model
 
     torch.manual_seed(wanted.seed)  # the trainer sets it only after they are made
-    return get_peft_model(model, lora_config(wanted))
+    return get_peft_model(model, lora_config(wanted, untouched))
 
 
-def lora_config(wanted: Hyperparameters) -> "LoraConfig":
+def lora_config(wanted: Hyperparameters, untouched: Sequence[str] = ()) -> "LoraConfig":
     """The adapter that the hyperparameters describe."""
     from peft import LoraConfig, TaskType
 
@@ -114,11 +162,16 @@ def lora_config(wanted: Hyperparameters) -> "LoraConfig":
         lora_alpha=wanted.lora_alpha,  # type: ignore[arg-type]  # a float works and is saved as one
         lora_dropout=wanted.lora_dropout,
         target_modules=ALL_LINEAR if modules == [ALL_LINEAR] else modules,
+        # Peft finds names by how they end, and a vision tower has a "q_proj" as well.
+        exclude_modules=rf"({'|'.join(map(re.escape, untouched))})(\..*)?" if untouched else None,
     )
 
 
-def check_vocabulary(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase") -> None:
+def check_vocabulary(
+    model: "PreTrainedModel", processing: "PreTrainedTokenizerBase | ProcessorMixin"
+) -> None:
     """Refuses a tokenizer with ids that the model has no embedding for (RunFailed)."""
+    tokenizer: Any = getattr(processing, "tokenizer", processing)
     embeddings: Any = model.get_input_embeddings()
     rows = int(embeddings.weight.shape[0])
     if len(tokenizer) > rows:

@@ -4,8 +4,8 @@ Owns the way of a row: read one at a time, written to Arrow, encoded in a map
 over that, sieved into the file that training reads. At no time is more than a
 batch in memory, so a set larger than memory trains. A row longer than
 max_length is cut at its end; it is left out as too_long only if no token with
-loss is left. Refuses broken rows and sets without a usable row (RunFailed,
-DATASET_INVALID, with file and line).
+loss is left. Refuses broken rows, and sets of which too few rows can be used
+(RunFailed, DATASET_INVALID, with file and line).
 """
 
 import os
@@ -19,18 +19,11 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa  # type: ignore[import-untyped]  # no stubs
 from jinja2 import TemplateError
 
-from trainer_svc.child.data_rows import RawRow, data_failure, read_rows
-from trainer_svc.child.dialogue import (
-    Message,
-    RowBroken,
-    RowFormat,
-    Unusable,
-    as_chat,
-    format_of,
-    to_dialogue,
-)
-from trainer_svc.child.masks import ChatEncoder, TurnsNotFound
-from trainer_svc.child.receipts import NO_SUPERVISED_TOKENS, TOO_LONG, Tally
+from trainer_svc.child.dialogue import as_chat
+from trainer_svc.child.masks import Encoder, Encoders, TurnsNotFound
+from trainer_svc.child.raw_row import data_failure
+from trainer_svc.child.receipts import MALFORMED, NO_SUPERVISED_TOKENS, TOO_LONG, Tally
+from trainer_svc.child.source_rows import CheckedRow, Rules, Source, check_rows
 
 if TYPE_CHECKING:
     from datasets import Dataset  # type: ignore[import-untyped]  # no stubs
@@ -43,7 +36,12 @@ PARALLEL_ROWS = 20_000
 PROCESSES_MAX = 8
 
 ROWS = pa.schema(
-    [("roles", pa.list_(pa.string())), ("contents", pa.list_(pa.string())), ("line", pa.int64())]
+    [
+        ("roles", pa.list_(pa.string())),
+        ("contents", pa.list_(pa.string())),
+        ("prompt_turns", pa.int32()),
+        ("place", pa.string()),
+    ]
 )
 TOKENS = pa.schema([("input_ids", pa.list_(pa.int32())), ("labels", pa.list_(pa.int32()))])
 
@@ -59,35 +57,12 @@ class Fate(IntEnum):
 
 
 @dataclass(frozen=True)
-class Source:
-    """One data source, found: a file, or rows that are on disk already (a hub's)."""
-
-    given: str
-    place: str
-    rows: Iterator[RawRow]
-    row_format: RowFormat | None
-    limit: int | None
-
-
-@dataclass(frozen=True)
 class Recipe:
-    """How dialogues become token ids."""
+    """How rows become token ids."""
 
-    encoder: ChatEncoder
+    encoders: Encoders
     max_length: int
-    system_prompt: str
-
-
-def file_source(
-    given: str,
-    path: Path,
-    split: str,
-    default_split: str,
-    row_format: RowFormat | None,
-    limit: int | None,
-) -> Source:
-    """A source that reads `path`."""
-    return Source(given, str(path), read_rows(path, split, default_split), row_format, limit)
+    rules: Rules
 
 
 def prepare(
@@ -105,31 +80,34 @@ def prepare(
     from datasets import Dataset
 
     folder.mkdir(parents=True, exist_ok=True)
-    with _arrow(folder / f"{part}.arrow", TOKENS) as kept:
+    with arrow_file(folder / f"{part}.arrow", TOKENS) as kept:
         for number, source in enumerate(sources):
             tally = Tally(part, source.given, source.place, recipe.max_length)
             rows_file = folder / f"{part}-{number}-rows.arrow"
-            _write_rows(source, recipe.system_prompt, tally, rows_file)
-            if tally.rows_read > sum(dropped.count for dropped in tally.dropped.values()):
-                encoded = _encode_rows(rows_file, recipe)
-                _sieve(encoded, tally, kept)
+            plain = _write_rows(source, recipe.rules, tally, rows_file)
+            if tally.rows_kept:
+                encoder = recipe.encoders.of_texts if plain else recipe.encoders.of_dialogues
+                encoded = _encode_rows(rows_file, encoder, recipe.max_length)
+                _sieve(encoded, tally, recipe.rules, kept)
                 for cached in encoded.cache_files:
                     Path(cached["filename"]).unlink()
             rows_file.unlink()
             on_tally(tally)
             tally.require_rows()
+            tally.require_fraction(recipe.rules.max_dropped_fraction)
     return Dataset.from_file(str(folder / f"{part}.arrow"))
 
 
 @contextmanager
-def _arrow(path: Path, schema: pa.Schema) -> Iterator["_BatchWriter"]:
+def arrow_file(path: Path, schema: pa.Schema) -> Iterator["ArrowWriter"]:
+    """Writes an Arrow stream that can be memory-mapped, complete when the block ends."""
     with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_stream(sink, schema) as stream:
-        writer = _BatchWriter(schema, stream)
+        writer = ArrowWriter(schema, stream)
         yield writer
         writer.flush()
 
 
-class _BatchWriter:
+class ArrowWriter:
     """Writes rows to an Arrow stream in batches."""
 
     def __init__(self, schema: pa.Schema, stream: Any) -> None:
@@ -138,43 +116,38 @@ class _BatchWriter:
         self._rows: list[Mapping[str, Any]] = []
 
     def add(self, row: Mapping[str, Any]) -> None:
+        """Writes `row`, now or later."""
         self._rows.append(row)
         if len(self._rows) >= WRITE_ROWS:
             self.flush()
 
     def flush(self) -> None:
+        """Writes what is not written yet."""
         if self._rows:
             self._stream.write_batch(pa.RecordBatch.from_pylist(self._rows, schema=self._schema))
             self._rows.clear()
 
 
-def _write_rows(source: Source, system_prompt: str, tally: Tally, path: Path) -> None:
-    row_format = source.row_format
-    with _arrow(path, ROWS) as writer:
-        for row in source.rows:
-            if tally.rows_read == source.limit:
-                break
-            tally.rows_read += 1
-            try:
-                row_format = row_format or format_of(row.value)
-                dialogue = to_dialogue(row.value, row_format, system_prompt)
-            except RowBroken as error:
-                raise data_failure(f"{source.place}:{row.line}: {error}") from None
-            if isinstance(dialogue, Unusable):
-                tally.drop(dialogue.value, row.line)
-            else:
-                writer.add(_columns(dialogue, row.line))
+def _write_rows(source: Source, rules: Rules, tally: Tally, path: Path) -> bool:
+    """Whether the rows are plain texts."""
+    plain = False
+    with arrow_file(path, ROWS) as writer:
+        for row in check_rows(source, rules, tally):
+            writer.add(_columns(row))
+            plain = row.plain
+    return plain
 
 
-def _columns(dialogue: Sequence[Message], line: int) -> Mapping[str, Any]:
+def _columns(row: CheckedRow) -> Mapping[str, Any]:
     return {
-        "roles": [message.role for message in dialogue],
-        "contents": [message.content for message in dialogue],
-        "line": line,
+        "roles": [message.role for message in row.dialogue],
+        "contents": [message.content for message in row.dialogue],
+        "prompt_turns": sum(not message.learnt for message in row.dialogue),
+        "place": row.place,
     }
 
 
-def _encode_rows(path: Path, recipe: Recipe) -> "Dataset":
+def _encode_rows(path: Path, encoder: Encoder, max_length: int) -> "Dataset":
     from datasets import Dataset, Features, List, Value
 
     rows = Dataset.from_file(str(path))
@@ -184,10 +157,14 @@ def _encode_rows(path: Path, recipe: Recipe) -> "Dataset":
         batched=True,
         batch_size=ENCODE_ROWS,
         num_proc=_processes(len(rows)),
-        fn_kwargs={"encoder": recipe.encoder, "max_length": recipe.max_length},
-        remove_columns=["roles", "contents"],
+        fn_kwargs={"encoder": encoder, "max_length": max_length},
+        remove_columns=["roles", "contents", "prompt_turns"],
         features=Features(
-            line=Value("int64"), input_ids=ids, labels=ids, fate=Value("int8"), why=Value("string")
+            place=Value("string"),
+            input_ids=ids,
+            labels=ids,
+            fate=Value("int8"),
+            why=Value("string"),
         ),
         cache_file_name=str(path.with_suffix(".encoded.arrow")),
         load_from_cache_file=False,
@@ -203,23 +180,25 @@ def _processes(rows: int) -> int | None:
 
 
 def _encode_batch(
-    batch: Mapping[str, list[Any]], encoder: ChatEncoder, max_length: int
+    batch: Mapping[str, list[Any]], encoder: Encoder, max_length: int
 ) -> dict[str, list[Any]]:
     columns: dict[str, list[Any]] = {"input_ids": [], "labels": [], "fate": [], "why": []}
-    for roles, contents in zip(batch["roles"], batch["contents"], strict=True):
-        ids, labels, fate, why = _encode_row(as_chat(roles, contents), encoder, max_length)
+    rows = zip(batch["roles"], batch["contents"], batch["prompt_turns"], strict=True)
+    for roles, contents, prompt_turns in rows:
+        chat = as_chat(roles, contents)
+        ids, labels, fate, why = _encode_row(chat, prompt_turns, encoder, max_length)
         columns["input_ids"].append(ids)
         columns["labels"].append(labels)
         columns["fate"].append(fate)
         columns["why"].append(why)
-    return {"line": batch["line"], **columns}
+    return {"place": batch["place"], **columns}
 
 
 def _encode_row(
-    chat: list[dict[str, str]], encoder: ChatEncoder, max_length: int
+    chat: list[dict[str, str]], prompt_turns: int, encoder: Encoder, max_length: int
 ) -> tuple[list[int], list[int], Fate, str]:
     try:
-        encoded = encoder.encode(chat)
+        encoded = encoder.encode(chat, prompt_turns)
     except (TemplateError, TurnsNotFound) as error:
         return [], [], Fate.BROKEN, f"the chat template does not take this dialogue: {error}"
     labels = [
@@ -239,18 +218,19 @@ def _encode_row(
 REASONS: Mapping[int, str] = {
     Fate.TOO_LONG: TOO_LONG,
     Fate.NO_SUPERVISED_TOKENS: NO_SUPERVISED_TOKENS,
+    Fate.BROKEN: MALFORMED,
 }
 
 
-def _sieve(encoded: "Dataset", tally: Tally, kept: _BatchWriter) -> None:
+def _sieve(encoded: "Dataset", tally: Tally, rules: Rules, kept: ArrowWriter) -> None:
     """Writes the rows that are kept and tallies all of them."""
     for batch in encoded.with_format("arrow").iter(batch_size=WRITE_ROWS):
         for row in batch.to_pylist():
             fate = row["fate"]
-            if fate == Fate.BROKEN:
-                raise data_failure(f"{tally.place}:{row['line']}: {row['why']}")
+            if fate == Fate.BROKEN and rules.strict:
+                raise data_failure(f"{row['place']}: {row['why']}")
             if fate in REASONS:
-                tally.drop(REASONS[fate], row["line"])
+                tally.drop(REASONS[fate], row["place"])
                 continue
             supervised = sum(label != IGNORED for label in row["labels"])
             tally.keep(len(row["input_ids"]), supervised, truncated=fate == Fate.TRUNCATED)

@@ -1,18 +1,29 @@
 """Counts what became of the rows of one data set.
 
-Owns the tally behind a DataPrepared entry. Pure. Every row read is either kept
-or counted under the reason it was left out, with the first few places.
+Owns the tally behind a DataPrepared entry, and the limit on what may be left
+out. Pure. Every row read is either kept or counted under the reason it was
+left out, with the first few places. Refuses a source of which nothing is left,
+and one of which more is left out than the job allows (RunFailed,
+DATASET_INVALID).
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from tunewright.v1.feed_pb2 import DataPrepared, DroppedRows
 
 from trainer_svc.child.failure import Cause, RunFailed
 
+if TYPE_CHECKING:
+    from trainer_svc.child.spool import Spool
+
 PLACES_MAX = 5
+# Places of each reason that a failure's message names.
+PLACES_TOLD = 3
 TOO_LONG = "too_long"
 NO_SUPERVISED_TOKENS = "no_supervised_tokens"
+MALFORMED = "malformed"
 
 
 @dataclass
@@ -30,29 +41,36 @@ class Tally:
     place: str
     max_length: int
     rows_read: int = 0
-    rows_kept: int = 0
     rows_truncated: int = 0
     tokens: int = 0
     supervised_tokens: int = 0
     dropped: dict[str, _Dropped] = field(default_factory=dict)
 
+    @property
+    def rows_dropped(self) -> int:
+        """Rows left out, for whatever reason."""
+        return sum(dropped.count for dropped in self.dropped.values())
+
+    @property
+    def rows_kept(self) -> int:
+        """Rows not left out, so far."""
+        return self.rows_read - self.rows_dropped
+
     def keep(self, tokens: int, supervised_tokens: int, truncated: bool) -> None:
-        """A row is kept."""
-        self.rows_kept += 1
+        """A row is kept, and this is its size."""
         self.rows_truncated += truncated
         self.tokens += tokens
         self.supervised_tokens += supervised_tokens
 
-    def drop(self, reason: str, line: int) -> None:
-        """A row is left out; `line` says where it is, from 1."""
+    def drop(self, reason: str, place: str) -> None:
+        """A row is left out; `place` says where it is ("file.jsonl:17")."""
         dropped = self.dropped.setdefault(reason, _Dropped())
         dropped.count += 1
         if len(dropped.places) < PLACES_MAX:
-            dropped.places.append(f"{self.place}:{line}")
+            dropped.places.append(place)
 
     def receipt(self) -> DataPrepared:
         """As in the contract, the reasons by falling count."""
-        by_count = sorted(self.dropped.items(), key=lambda item: -item[1].count)
         return DataPrepared(
             part=self.part,
             source=self.source,
@@ -63,7 +81,7 @@ class Tally:
             supervised_tokens=self.supervised_tokens,
             dropped=[
                 DroppedRows(reason=reason, count=dropped.count, places=dropped.places)
-                for reason, dropped in by_count
+                for reason, dropped in self._by_count()
             ],
         )
 
@@ -83,9 +101,53 @@ class Tally:
                 f" to learn within max_length = {self.max_length}",
                 "Raise max_length.",
             )
-        reasons = ", ".join(f"{name}: {dropped.count}" for name, dropped in self.dropped.items())
         raise RunFailed(
             Cause.DATASET_INVALID,
-            f"no row of {self.place} can be used; of {self.rows_read} rows were left out {reasons}",
-            "Look at the places named in the data receipt.",
+            f"no row of {self.place} can be used; of {self.rows_read} rows were left out"
+            f" {self._reasons()}",
+            "Look at the places named.",
         )
+
+    def fraction_allowed(self, max_dropped_fraction: float) -> bool:
+        """Whether the share of the rows read that is left out is no greater than that."""
+        return not self.rows_read or self.rows_dropped / self.rows_read <= max_dropped_fraction
+
+    def require_fraction(self, max_dropped_fraction: float) -> None:
+        """Raises RunFailed when a greater share of the rows read is left out. One that is just
+        as great is allowed."""
+        if self.fraction_allowed(max_dropped_fraction):
+            return
+        share = self.rows_dropped / self.rows_read
+        raise RunFailed(
+            Cause.DATASET_INVALID,
+            f"{self.rows_dropped} of {self.rows_read} rows of {self.place} ({share:.2%}) are left"
+            f" out, more than max_dropped_fraction = {max_dropped_fraction:g} allows:"
+            f" {self._reasons()}",
+            "Correct the rows at the places named, or raise max_dropped_fraction.",
+        )
+
+    def _reasons(self) -> str:
+        """Counts by reason, with the first few places of each."""
+        return ", ".join(
+            f"{reason}: {dropped.count} ({', '.join(dropped.places[:PLACES_TOLD])}"
+            f"{', ...' if dropped.count > PLACES_TOLD else ''})"
+            for reason, dropped in self._by_count()
+        )
+
+    def _by_count(self) -> list[tuple[str, _Dropped]]:
+        return sorted(self.dropped.items(), key=lambda item: -item[1].count)
+
+
+def settle(
+    tallies: Iterable[Tally], spool: "Spool", max_dropped_fraction: float
+) -> tuple[DataPrepared, ...]:
+    """Tells what became of the rows, once all that are dropped are tallied. Raises RunFailed
+    when too little is left; then the receipts have been told all the same."""
+    listed = tuple(tallies)
+    receipts = tuple(tally.receipt() for tally in listed)
+    for receipt in receipts:
+        spool.data_prepared(receipt)
+    for tally in listed:
+        tally.require_rows()
+        tally.require_fraction(max_dropped_fraction)
+    return receipts

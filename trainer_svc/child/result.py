@@ -7,8 +7,8 @@ manifest. result.json is written last of all, atomically.
 
 import json
 import shutil
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,10 +21,11 @@ from trainer_svc.child.failure import Failure
 from trainer_svc.child.hardware import library_versions
 from trainer_svc.child.manifest import seal
 from trainer_svc.child.model import BaseModel
+from trainer_svc.child.pins import pins_of
 from trainer_svc.child.run_spec import RunSpec
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+    from transformers import PreTrainedTokenizerBase, ProcessorMixin
 
 ADAPTER_FILES = ("adapter_model.safetensors", "adapter_config.json")
 
@@ -68,31 +69,55 @@ def write_result(run_folder: Path, ending: Ending) -> None:
     write_atomically(run_folder / "result.json", json.dumps(document, ensure_ascii=False).encode())
 
 
+@dataclass(frozen=True)
+class About:
+    """What the manifest says of a result, besides its files. `more`: fields of one backend."""
+
+    base: BaseModel
+    receipts: Sequence[DataPrepared]
+    metrics: Mapping[str, float]
+    library_versions: Mapping[str, str]
+    more: Mapping[str, Any] = field(default_factory=dict)
+
+
 def stage_result(
     run: RunSpec,
     adapter: Path,
-    tokenizer: "PreTrainedTokenizerBase",
+    processing: "PreTrainedTokenizerBase | ProcessorMixin",
     base: BaseModel,
     receipts: Sequence[DataPrepared],
     metrics: Mapping[str, float],
 ) -> str:
     """Makes the staging folder from the adapter files in `adapter`; the manifest's digest."""
+
+    def add_processing(folder: Path) -> None:
+        processing.save_pretrained(str(folder))
+
+    about = About(base, receipts, metrics, library_versions())
+    return stage(run, adapter, add_processing, about)
+
+
+def stage(run: RunSpec, adapter: Path, add_files: Callable[[Path], None], about: About) -> str:
+    """The same, for whoever has no processing loaded: `add_files` puts it into the folder."""
     remove_tree(run.paths.staging)
     run.paths.staging.mkdir(parents=True)
     for name in ADAPTER_FILES:
         shutil.copyfile(adapter / name, run.paths.staging / name)
-    tokenizer.save_pretrained(run.paths.staging)
+    add_files(run.paths.staging)
     fields = {
         "job": run.job,
         "attempt": run.attempt,
         "spec": dict(run.spec_json),
         "base_model": {
-            "name": base.name,
-            "revision": base.revision,
-            "path": str(base.folder),
+            "name": about.base.name,
+            "revision": about.base.revision,
+            "path": str(about.base.folder),
         },
-        "library_versions": library_versions(),
-        "data": [MessageToDict(receipt, preserving_proto_field_name=True) for receipt in receipts],
-        "metrics": dict(metrics),
+        # Of the data sets too; a receipt names its source as the spec does.
+        "revisions": dict(pins_of(run).every()),
+        "library_versions": dict(about.library_versions),
+        "data": [MessageToDict(one, preserving_proto_field_name=True) for one in about.receipts],
+        "metrics": dict(about.metrics),
+        **about.more,
     }
     return seal(run.paths.staging, fields).digest

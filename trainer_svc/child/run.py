@@ -9,33 +9,29 @@ last step.
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tunewright.v1.feed_pb2 import SEVERITY_WARNING
-
 from trainer_svc.child.checkpoints import Checkpoint, CheckpointStore, best_of
 from trainer_svc.child.durable import remove_tree
 from trainer_svc.child.failure import Cause, Phase, RunFailed
 from trainer_svc.child.hardware import Hardware, choose_hardware
+from trainer_svc.child.kinds import kind_of, require_possible
 from trainer_svc.child.locations import find_model
-from trainer_svc.child.model import (
-    BaseModel,
-    add_lora,
-    check_vocabulary,
-    load_base,
-    load_tokenizer,
-)
+from trainer_svc.child.model import BaseModel, add_lora, check_kind, check_vocabulary
 from trainer_svc.child.result import Ending, Outcome, stage_result
 from trainer_svc.child.run_spec import RunSpec
-from trainer_svc.child.sources import Prepared, prepare_sources
+from trainer_svc.child.sources import Prepared
 from trainer_svc.child.spool import Spool
+from trainer_svc.child.starting_point import find_start, require_within
 from trainer_svc.child.steps import total_steps
 from trainer_svc.child.stopping import StopRequests
 
 if TYPE_CHECKING:
     from peft import PeftModel
-    from transformers import PreTrainedTokenizerBase
+    from transformers import PreTrainedTokenizerBase, ProcessorMixin
 
     from trainer_svc.child.reporting import RunCallback
     from trainer_svc.child.training import QloraTrainer
+
+    Processing = PreTrainedTokenizerBase | ProcessorMixin
 
 
 class Run:
@@ -50,6 +46,7 @@ class Run:
         self._store = CheckpointStore(
             spec.paths.checkpoints, spec.job, spec.attempt, self._wanted.save_total_limit
         )
+        self._kind = kind_of(spec)
         self._trainer: QloraTrainer | None = None
         self._resumed_at = 0
         self.phase = Phase.STARTING
@@ -69,64 +66,45 @@ class Run:
 
     def execute(self) -> Ending:
         """Raises RunFailed, StopNow, and what the libraries raise."""
+        require_possible(self._spec)
         self.phase = Phase.MODEL
         base = self._find_base()
-        tokenizer = load_tokenizer(base)
+        check_kind(base, self._spec.spec.model_kind)
+        processing = self._kind.load_processing(base)
         self.phase = Phase.DATA
-        data = prepare_sources(self._spec, tokenizer, self._cache, self._spool)
+        data = self._kind.prepare(self._spec, processing, self._cache, self._spool)
         self.total_steps = total_steps(len(data.train), self._wanted)
         self.phase = Phase.RESUME
-        start = self._find_start()
-        if start is not None and start.step > self.total_steps:
-            raise _beyond_the_end(start.step, self.total_steps)
+        start = find_start(self._store, self._spec.resume, self._spool)
+        self._resumed_at = start.step if start is not None else 0
+        require_within(start, self.total_steps)
         if start is not None and start.step == self.total_steps:
             self._spool.event("NOTHING_LEFT", f"step {start.step} was the last; staging its result")
-            return self._finish(start.folder, tokenizer, base, data, {})
-        model = self._load_model(base, tokenizer)
-        return self._train(model, tokenizer, base, data, start)
+            return self._finish(start.folder, processing, base, data, {})
+        model = self._load_model(base, processing)
+        return self._train(model, processing, base, data, start)
 
     def _find_base(self) -> BaseModel:
         asked = self._spec.spec.model
         found = find_model(asked.name, asked.revision, self._spec.model_roots, self._spec.allow_hub)
         if isinstance(found, Path):
-            return BaseModel(asked.name, "", found)
+            return BaseModel(asked.name, "", found, self._spec.trust_remote_code)
         from trainer_svc.child.hub import download_model
+        from trainer_svc.child.pins import pins_of
 
-        self._spool.event("MODEL_DOWNLOADING", f"downloading {found.name}", name=found.name)
-        folder, commit = download_model(found)
-        return BaseModel(asked.name, commit, folder)
-
-    def _find_start(self) -> Checkpoint | None:
-        """The checkpoint to go on from; None to begin at the beginning."""
-        self._store.open()
-        if not self._spec.resume:
-            discarded = self._store.discard()
-            if discarded:
-                text = f"starting over; removed the checkpoints at steps {discarded}"
-                self._spool.event("CHECKPOINTS_DISCARDED", text, SEVERITY_WARNING)
-            return None
-        start, broken = self._store.resume_point()
-        for entry in broken:
-            text = f"checkpoint {entry.step} is not used: {entry.why}"
-            self._spool.event("CHECKPOINT_INVALID", text, SEVERITY_WARNING, step=entry.step)
-        if start is None:
-            text = "there is no checkpoint to resume from: starting over"
-            self._spool.event("STARTING_OVER", text, SEVERITY_WARNING)
-            return None
-        self._resumed_at = start.step
-        self._spool.event(
-            "RESUMED", f"resuming from step {start.step}", step=start.step, path=start.folder
+        folder, commit = download_model(
+            found, pins_of(self._spec), self._spool, self._spec.trust_remote_code
         )
-        return start
+        return BaseModel(asked.name, commit, folder, self._spec.trust_remote_code)
 
-    def _load_model(self, base: BaseModel, tokenizer: "PreTrainedTokenizerBase") -> "PeftModel":
+    def _load_model(self, base: BaseModel, processing: "Processing") -> "PeftModel":
         self.phase = Phase.MODEL
         self._spool.event("MODEL_LOADING", f"loading {base.name}", name=base.name)
         hardware = choose_hardware(self._spec.use_cpu, self._wanted)
-        loaded = load_base(base, self._wanted, hardware)
-        check_vocabulary(loaded, tokenizer)
+        loaded = self._kind.load_base(base, self._wanted, hardware)
+        check_vocabulary(loaded, processing)
         self.phase = Phase.CONFIG
-        model = add_lora(loaded, self._wanted)
+        model = add_lora(loaded, self._wanted, self._kind.untouched(loaded))
         self._tell_loaded(model, base, hardware)
         return model
 
@@ -148,7 +126,7 @@ class Run:
     def _train(
         self,
         model: "PeftModel",
-        tokenizer: "PreTrainedTokenizerBase",
+        processing: "Processing",
         base: BaseModel,
         data: Prepared,
         start: Checkpoint | None,
@@ -157,16 +135,16 @@ class Run:
         from trainer_svc.child.training import TrainingData, make_trainer, training_config
 
         hardware = choose_hardware(self._spec.use_cpu, self._wanted)
-        sets = TrainingData(data.train, data.evaluation)
+        sets = TrainingData(data.train, data.evaluation, self._kind.collator(processing))
         config = training_config(self._wanted, hardware, sets, self._store.scratch)
         callback = RunCallback(self._spool, self._store, self._stop, self.total_steps)
-        self._trainer = make_trainer(model, tokenizer, sets, config, callback)
+        self._trainer = make_trainer(model, processing, sets, config, callback)
         with self._stop.finishing_steps():
             self.phase = Phase.TRAINING
             self._trainer.train(resume_from_checkpoint=str(start.folder) if start else None)
             if self.step < self.total_steps:
                 return self._unfinished()
-            return self._stage_trained(model, tokenizer, base, data, callback)
+            return self._stage_trained(model, processing, base, data, callback)
 
     def _unfinished(self) -> Ending:
         if self._stop.mode is not None:
@@ -180,7 +158,7 @@ class Run:
     def _stage_trained(
         self,
         model: "PeftModel",
-        tokenizer: "PreTrainedTokenizerBase",
+        processing: "Processing",
         base: BaseModel,
         data: Prepared,
         callback: "RunCallback",
@@ -188,12 +166,12 @@ class Run:
         self.phase = Phase.RESULT
         adapter = self._store.scratch / "adapter"
         model.save_pretrained(str(adapter))
-        return self._finish(adapter, tokenizer, base, data, callback.metrics)
+        return self._finish(adapter, processing, base, data, callback.metrics)
 
     def _finish(
         self,
         adapter: Path,
-        tokenizer: "PreTrainedTokenizerBase",
+        processing: "Processing",
         base: BaseModel,
         data: Prepared,
         measured: dict[str, float],
@@ -203,13 +181,5 @@ class Run:
         best = best_of(self._store.every())
         if best is not None and best.eval_loss is not None:
             metrics |= {"best_step": best.step, "best_eval_loss": best.eval_loss}
-        digest = stage_result(self._spec, adapter, tokenizer, base, data.receipts, metrics)
+        digest = stage_result(self._spec, adapter, processing, base, data.receipts, metrics)
         return Ending(Outcome.COMPLETED, self.step, self.total_steps, manifest_digest=digest)
-
-
-def _beyond_the_end(step: int, total_steps: int) -> RunFailed:
-    return RunFailed(
-        Cause.NOTHING_TO_TRAIN,
-        f"the checkpoint is at step {step}, but the data set now makes {total_steps} steps",
-        "The data set has changed since the job began; hand in a new job for it.",
-    )

@@ -28,6 +28,14 @@ class Paths:
 
 
 @dataclass(frozen=True)
+class SwiftEnvironment:
+    """The environment of its own that ms-swift is installed in."""
+
+    python: Path
+    version: str
+
+
+@dataclass(frozen=True)
 class RunSpec:
     """One attempt at one job. `job` is the name, "jobs/ID"."""
 
@@ -40,6 +48,9 @@ class RunSpec:
     model_roots: tuple[Path, ...]
     data_roots: tuple[Path, ...]
     allow_hub: bool
+    trust_remote_code: bool = False
+    """An administrator allowed this model to bring code."""
+    swift: SwiftEnvironment | None = None
 
     @property
     def job_id(self) -> str:
@@ -83,4 +94,10 @@ def _run_spec(document: Mapping[str, Any]) -> RunSpec:
         model_roots=tuple(Path(root) for root in document["model_roots"]),
         data_roots=tuple(Path(root) for root in document["data_roots"]),
         allow_hub=bool(document["allow_hub"]),
+        trust_remote_code=bool(document.get("trust_remote_code")),
+        swift=_swift(document.get("swift")),
     )
+
+
+def _swift(value: Mapping[str, Any] | None) -> SwiftEnvironment | None:
+    return SwiftEnvironment(Path(value["python"]), str(value["version"])) if value else None

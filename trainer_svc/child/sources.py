@@ -1,35 +1,56 @@
-"""The data of a run: from the sources in its spec to prepared sets.
+"""The data of a run: from the sources in its spec to rows, and to prepared sets.
 
-Owns how a source's name, format and split are read, and packing. Refuses what
-locations.py, data_rows.py and prepare.py refuse.
+Owns how a source's name, format and split are read, and packing. "#N" after a
+name takes the first N rows of that source alone, whatever becomes of them.
+Refuses what locations.py, data_rows.py, source_rows.py and prepare.py refuse.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from tunewright.v1.feed_pb2 import DataPrepared
-from tunewright.v1.spec_pb2 import DATA_FORMAT_LCCC, DATA_FORMAT_MESSAGES, DataSource
+from tunewright.v1.spec_pb2 import (
+    DATA_FORMAT_ALPACA,
+    DATA_FORMAT_LCCC,
+    DATA_FORMAT_MESSAGES,
+    DATA_FORMAT_PROMPT_COMPLETION,
+    DATA_FORMAT_SHAREGPT,
+    DATA_FORMAT_TEXT,
+    MODEL_KIND_VLM,
+    DataSource,
+)
 
 from trainer_svc.child.dialogue import RowFormat
+from trainer_svc.child.images import Pictures
 from trainer_svc.child.locations import find_data, split_limit
-from trainer_svc.child.masks import ChatEncoder
-from trainer_svc.child.prepare import Recipe, Source, file_source, prepare
+from trainer_svc.child.masks import Encoders
+from trainer_svc.child.prepare import Recipe, prepare
 from trainer_svc.child.receipts import Tally
 from trainer_svc.child.run_spec import RunSpec
+from trainer_svc.child.source_rows import Rules, Source, file_source
 from trainer_svc.child.spool import Spool
+from trainer_svc.child.tables import with_lists
 
 if TYPE_CHECKING:
     from datasets import Dataset  # type: ignore[import-untyped]  # no stubs
     from transformers import PreTrainedTokenizerBase
 
+Part = Literal["train", "eval"]
+PARTS: tuple[Part, ...] = ("train", "eval")
 FORMATS: Mapping[int, RowFormat] = {
     DATA_FORMAT_MESSAGES: RowFormat.MESSAGES,
     DATA_FORMAT_LCCC: RowFormat.LCCC,
+    DATA_FORMAT_ALPACA: RowFormat.ALPACA,
+    DATA_FORMAT_SHAREGPT: RowFormat.SHAREGPT,
+    DATA_FORMAT_PROMPT_COMPLETION: RowFormat.PROMPT_COMPLETION,
+    DATA_FORMAT_TEXT: RowFormat.TEXT,
 }
 # The part of a source that has several, unless the spec names one.
-DEFAULT_SPLITS: Mapping[str, str] = {"train": "train", "eval": "valid"}
+DEFAULT_SPLITS: Mapping[Part, str] = {"train": "train", "eval": "valid"}
+# What a spec that leaves it out means; the scheduler fills it in.
+MAX_DROPPED_FRACTION = 0.1
 
 
 @dataclass(frozen=True)
@@ -47,9 +68,7 @@ def prepare_sources(
     """Prepares all data of the run below `cache`. Raises RunFailed."""
     wanted = run.spec.hyperparameters
     recipe = Recipe(
-        ChatEncoder(tokenizer, wanted.assistant_only_loss),
-        wanted.max_length,
-        run.spec.system_prompt,
+        Encoders(tokenizer, wanted.assistant_only_loss), wanted.max_length, rules_of(run, cache)
     )
     parts: dict[str, Dataset] = {}
     receipts: list[DataPrepared] = []
@@ -58,23 +77,51 @@ def prepare_sources(
         receipts.append(tally.receipt())
         spool.data_prepared(receipts[-1])
 
-    asked: dict[str, Sequence[DataSource]] = {
-        "train": run.spec.train_data,
-        "eval": run.spec.eval_data,
-    }
     # All sources are found before the first is read: a wrong path shows at once.
-    found = {part: [_find(run, one, part, cache) for one in asked[part]] for part in asked}
+    found = {part: find_sources(run, part, cache, spool) for part in PARTS}
     for part, sources in found.items():
         if not sources:
             continue
-        names = ", ".join(source.given for source in sources)
-        spool.event("DATA_PREPARING", f"preparing {part} data: {names}", part=part)
+        tell_preparing(part, sources, spool)
         tokens = prepare(part, sources, recipe, cache, on_tally)
         parts[part] = _packed(tokens, wanted.max_length) if wanted.packing else tokens
     return Prepared(parts["train"], parts.get("eval"), tuple(receipts))
 
 
-def _find(run: RunSpec, asked: DataSource, part: str, cache: Path) -> Source:
+def rules_of(run: RunSpec, cache: Path) -> Rules:
+    """What the run's spec says about its rows. Pictures that come as bytes go to `cache`."""
+    spec = run.spec
+    reads_pictures = spec.model_kind == MODEL_KIND_VLM
+    return Rules(
+        system_prompt=spec.system_prompt,
+        strict=spec.strict if spec.HasField("strict") else True,
+        max_dropped_fraction=max_dropped_fraction(run),
+        pictures=Pictures(run.data_roots, cache / "pictures") if reads_pictures else None,
+    )
+
+
+def max_dropped_fraction(run: RunSpec) -> float:
+    """Share of a source's rows that may be left out."""
+    spec = run.spec
+    if spec.HasField("max_dropped_fraction"):
+        return float(spec.max_dropped_fraction)
+    return MAX_DROPPED_FRACTION
+
+
+def find_sources(run: RunSpec, part: Part, cache: Path, spool: Spool) -> list[Source]:
+    """The sources of one part, in order; nothing is read yet, what comes from a hub is there.
+    Raises RunFailed."""
+    asked: Sequence[DataSource] = run.spec.train_data if part == "train" else run.spec.eval_data
+    return [_find(run, one, part, cache, spool) for one in asked]
+
+
+def tell_preparing(part: Part, sources: Sequence[Source], spool: Spool) -> None:
+    """Says that the work on these sources begins."""
+    names = ", ".join(source.given for source in sources)
+    spool.event("DATA_PREPARING", f"preparing {part} data: {names}", part=part)
+
+
+def _find(run: RunSpec, asked: DataSource, part: Part, cache: Path, spool: Spool) -> Source:
     name, limit = split_limit(asked.source)
     found = find_data(name, run.data_roots, run.allow_hub)
     default = DEFAULT_SPLITS[part]
@@ -82,9 +129,11 @@ def _find(run: RunSpec, asked: DataSource, part: str, cache: Path) -> Source:
     if isinstance(found, Path):
         return file_source(asked.source, found, asked.split, default, row_format, limit)
     from trainer_svc.child.hub import download_rows
+    from trainer_svc.child.pins import pins_of
 
-    rows, commit = download_rows(found, asked.split or default, cache / "hub")
-    return Source(asked.source, f"{found.name}@{commit}", rows, row_format, limit)
+    split = asked.split or default
+    rows, commit = download_rows(found, split, cache / "hub", pins_of(run), spool)
+    return Source(asked.source, f"{found.name}@{commit}", with_lists(rows), row_format, limit)
 
 
 def _packed(tokens: "Dataset", max_length: int) -> "Dataset":

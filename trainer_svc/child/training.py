@@ -7,6 +7,7 @@ early when the run is to stop.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +24,7 @@ from trainer_svc.child.steps import steps_per_epoch
 if TYPE_CHECKING:
     from datasets import Dataset  # type: ignore[import-untyped]  # no stubs
     from peft import PeftModel
-    from transformers import PreTrainedTokenizerBase
+    from transformers import PreTrainedTokenizerBase, ProcessorMixin
 
 
 class EvaluationStopped(Exception):
@@ -32,10 +33,12 @@ class EvaluationStopped(Exception):
 
 @dataclass(frozen=True)
 class TrainingData:
-    """Token ids to learn from and, or None, to be evaluated on."""
+    """What to learn from and, or None, to be evaluated on: token ids, or rows that `collate`
+    makes batches of."""
 
     train: "Dataset"
     evaluation: "Dataset | None"
+    collate: Callable[[Any], dict[str, Any]] | None = None
 
 
 class QloraTrainer(SFTTrainer):
@@ -66,7 +69,7 @@ class QloraTrainer(SFTTrainer):
 
 def make_trainer(
     model: "PeftModel",
-    tokenizer: "PreTrainedTokenizerBase",
+    processing: "PreTrainedTokenizerBase | ProcessorMixin",
     data: TrainingData,
     config: SFTConfig,
     callback: TrainerCallback,
@@ -77,7 +80,8 @@ def make_trainer(
         args=config,
         train_dataset=data.train,
         eval_dataset=data.evaluation,
-        processing_class=tokenizer,
+        processing_class=processing,
+        data_collator=data.collate,
         callbacks=[callback],
     )
 
@@ -104,6 +108,7 @@ def training_config(
         max_length=wanted.max_length,
         packing=wanted.packing,
         dataset_kwargs={"skip_prepare_dataset": True},  # prepare.py has done it
+        remove_unused_columns=data.collate is None,
         activation_checkpointing=hardware.gradient_checkpointing,
         activation_checkpointing_kwargs={"use_reentrant": False},
         logging_steps=wanted.logging_steps,

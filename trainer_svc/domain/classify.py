@@ -14,14 +14,17 @@ from dataclasses import dataclass, replace
 from trainer_svc.domain.failure_messages import (
     HINTS,
     cause_of,
+    hint_of,
     last_exception,
     last_known_line,
+    worker_was_killed,
 )
 from trainer_svc.domain.runs import Cause, Ending, Failure, RunOutcome, StopMode
 
 _MESSAGE_CHARS_MAX = 2000
-# What a shell, or a launcher, makes of a child that was ended by SIGKILL.
-_EXIT_OF_SIGKILL = 128 + signal.SIGKILL
+# What a shell, or a launcher, makes of a child that was ended by a signal.
+_EXIT_OF_SIGNAL = 128
+_EXIT_OF_SIGKILL = _EXIT_OF_SIGNAL + signal.SIGKILL
 
 
 @dataclass(frozen=True)
@@ -123,7 +126,7 @@ def _found(facts: EndFacts) -> Failure:
         return _failure(facts, *known)  # a full disk is also why there is no exit.json
     if ended is None:
         return _failure(facts, Cause.CRASHED, "the shim ended without a word; its tree was ended")
-    if ended.killed_from_outside:
+    if ended.killed_from_outside or worker_was_killed(facts.tail):
         return _killed(facts, ended)
     seen = last_exception(facts.tail)
     if seen is not None:
@@ -149,6 +152,9 @@ def _wordless(ended: ExitRecord) -> str:
         return f"the training process was ended by {_signal_name(ended.signal)}"
     if ended.exit_code is None:
         return "the training process could not be started"
+    if ended.exit_code > _EXIT_OF_SIGNAL:  # as a launcher passes it on
+        name = _signal_name(ended.exit_code - _EXIT_OF_SIGNAL)
+        return f"the training process was ended by {name}"
     return f"the training process ended with exit code {ended.exit_code} and left no result"
 
 
@@ -158,7 +164,8 @@ def _failed(facts: EndFacts, cause: Cause, message: str) -> Ending:
 
 def _failure(facts: EndFacts, cause: Cause, message: str) -> Failure:
     code = facts.exit.code if facts.exit else None
-    return Failure(cause, message[:_MESSAGE_CHARS_MAX], HINTS[cause], exit_code=code)
+    hint = hint_of(cause, message)
+    return Failure(cause, message[:_MESSAGE_CHARS_MAX], hint, exit_code=code)
 
 
 def _known_cause(name: str) -> Cause:

@@ -34,14 +34,21 @@ def _qlora(_spec: JobSpec, run_folder: str) -> Sequence[str]:
     return [sys.executable, "-m", "trainer_svc.child.qlora", run_folder]
 
 
-DEFAULT_COMMANDS: CommandTable = MappingProxyType({Backend.QLORA: _qlora})
+def _swift(_spec: JobSpec, run_folder: str) -> Sequence[str]:
+    # Our own child, in our own environment; ms-swift runs below it, in its own.
+    return [sys.executable, "-m", "trainer_svc.child.swift", run_folder]
+
+
+DEFAULT_COMMANDS: CommandTable = MappingProxyType({Backend.QLORA: _qlora, Backend.SWIFT: _swift})
 
 REQUIRED_LIBRARIES: Mapping[Backend, Sequence[str]] = MappingProxyType(
     {
         Backend.QLORA: ("torch", "transformers", "peft", "trl", "bitsandbytes", "datasets"),
+        # For reading and checking data; the rest is in ms-swift's own environment.
+        Backend.SWIFT: ("pyarrow",),
     }
 )
-"""Distributions without which a backend cannot run here."""
+"""Distributions without which a backend cannot run in the trainer's own environment."""
 
 
 def build_command(

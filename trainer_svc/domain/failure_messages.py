@@ -37,15 +37,18 @@ HINTS: dict[Cause, str] = {
     Cause.OUTPUT_INVALID: "Choose an output_dir that is free and has no link in its path.",
     Cause.INTERNAL: "Look at the log for the whole traceback.",
     Cause.NOTHING_TO_TRAIN: "Raise num_train_epochs or max_steps.",
+    Cause.NETWORK: "Check that the trainer reaches the hub; a retry goes on with what is there.",
 }
 
 
 @dataclass(frozen=True)
 class Message:
-    """A pattern, searched without regard to case, and the cause it stands for."""
+    """A pattern, searched without regard to case, the cause it stands for, and a hint where
+    the cause's own says too little."""
 
     pattern: str
     cause: Cause
+    hint: str = ""
 
 
 MESSAGES: Sequence[Message] = (
@@ -56,6 +59,9 @@ MESSAGES: Sequence[Message] = (
         r"torch\.(cuda\.)?OutOfMemoryError|CUBLAS_STATUS_ALLOC_FAILED", Cause.GPU_OUT_OF_MEMORY
     ),
     Message(r"No space left on device|Disk quota exceeded|\[Errno (28|122)\]", Cause.DISK_FULL),
+    Message(
+        r"PytorchStreamWriter failed writing|unexpected pos \d+ vs|os error 28\b", Cause.DISK_FULL
+    ),
     Message(r"Watchdog caught collective operation timeout", Cause.DISTRIBUTED),
     Message(r"NCCL error|ncclSystemError|ncclInternalError|ncclRemoteError", Cause.DISTRIBUTED),
     Message(r"DistBackendError|Connection closed by peer.*(gloo|nccl)", Cause.DISTRIBUTED),
@@ -63,23 +69,76 @@ MESSAGES: Sequence[Message] = (
     Message(r"Cannot allocate memory|std::bad_alloc|\bMemoryError\b", Cause.HOST_OUT_OF_MEMORY),
     Message(r"DefaultCPUAllocator: can't allocate memory", Cause.HOST_OUT_OF_MEMORY),
     Message(
-        r"HeaderTooLarge|InvalidHeaderDeserialization|MetadataIncompleteBuffer", Cause.MODEL_INVALID
+        r"HeaderTooLarge|InvalidHeaderDeserialization|MetadataIncompleteBuffer"
+        r"|Error while deserializing header",
+        Cause.MODEL_INVALID,
+        "The weights are damaged or cut off: bring the model's files anew.",
     ),
     Message(r"is not an adapter|does not appear to have a file named", Cause.MODEL_INVALID),
+    Message(r"ValueError: path: '.*' not found", Cause.MODEL_INVALID),
+    Message(
+        r"Failed to automatically match `model_type`",
+        Cause.CONFIG_INVALID,
+        "Set swift.model_type to one of the types that the message names.",
+    ),
+    Message(
+        r"model_type: '.*' not in \[",
+        Cause.CONFIG_INVALID,
+        "Set swift.model_type to a type that this version of ms-swift knows.",
+    ),
+    Message(
+        r"template_type: '.*' not in \[",
+        Cause.CONFIG_INVALID,
+        "Set swift.template to a template that this version of ms-swift knows.",
+    ),
     Message(r"is not a local folder and is not a valid model identifier", Cause.MODEL_INVALID),
+    Message(
+        r"requires executing (the dataset script|code from the repository)",
+        Cause.DATASET_INVALID,
+        "Use a data set of plain files (JSON, CSV, Parquet): this one brings code.",
+    ),
     Message(r"trust_remote_code", Cause.MODEL_INVALID),
     Message(r"The local path does not exist, dataset_id", Cause.DATASET_INVALID),
     Message(r"Failed to retrieve the dataset|DatasetNotFoundError", Cause.DATASET_INVALID),
-    Message(r"MaxLengthError", Cause.DATASET_INVALID),
-    Message(r"doesn't support bf16/gpu|bf16.*not supported", Cause.CONFIG_INVALID),
-    Message(r"remaining_argv|Target modules .* not found", Cause.CONFIG_INVALID),
+    Message(
+        r"MaxLengthError",
+        Cause.DATASET_INVALID,
+        "Raise max_length, or take the rows that are longer out of the data set.",
+    ),
+    Message(
+        r"doesn't support bf16/gpu|bf16.*not supported",
+        Cause.CONFIG_INVALID,
+        "Set bf16 to false, or choose hardware that computes in bf16.",
+    ),
+    Message(
+        r"remaining_argv",
+        Cause.CONFIG_INVALID,
+        "This version of ms-swift does not know a flag that it was given; install a version that"
+        " the trainer supports.",
+    ),
+    Message(
+        r"Target modules .* not found",
+        Cause.CONFIG_INVALID,
+        'Name modules that the model has in target_modules, or use ["all-linear"].',
+    ),
+    Message(
+        r"requires a flash attention implementation",
+        Cause.CONFIG_INVALID,
+        "Set packing to false, or install flash attention in ms-swift's environment and use a GPU.",
+    ),
     Message(
         r"No CUDA GPUs are available|CUDA driver version is insufficient", Cause.ENVIRONMENT_INVALID
+    ),
+    Message(r"GatedRepoError|RepositoryNotFoundError|RevisionNotFoundError", Cause.MODEL_INVALID),
+    Message(
+        r"We couldn't connect to '|Max retries exceeded with url|Failed to resolve '"
+        r"|Temporary failure in name resolution|httpx2?\.(Connect|Read|Pool)\w+",
+        Cause.NETWORK,
     ),
     Message(r"ModuleNotFoundError|No module named|ImportError", Cause.ENVIRONMENT_INVALID),
 )
 
-_COMPILED = [(re.compile(row.pattern, re.IGNORECASE), row.cause) for row in MESSAGES]
+_COMPILED = [(re.compile(row.pattern, re.IGNORECASE), row) for row in MESSAGES]
 _RANK_PREFIX = re.compile(r"^(?:\[(?:default)?(?:rank)?\d+\]:?\s*|\[rank\d+\]:\s?)+")
 _EXCEPTION = re.compile(
     r"^(?P<type>(?:[A-Za-z_]\w*\.)*[A-Z]\w*(?:Error|Exception|Interrupt|Failure|Exit|Timeout))"
@@ -104,10 +163,27 @@ class SeenException:
 
 def cause_of(text: str) -> Cause | None:
     """The cause that a message stands for; None if no row knows it."""
-    for pattern, cause in _COMPILED:
-        if pattern.search(text):
-            return cause
-    return None
+    row = _row_of(text)
+    return row.cause if row is not None else None
+
+
+def hint_of(cause: Cause, text: str) -> str:
+    """What to do about a failure of `cause` with that message."""
+    row = _row_of(text)
+    if row is not None and row.cause is cause and row.hint:
+        return row.hint
+    return HINTS[cause]
+
+
+def _row_of(text: str) -> Message | None:
+    return next((row for pattern, row in _COMPILED if pattern.search(text)), None)
+
+
+def worker_was_killed(tail: str) -> bool:
+    """Whether a launcher says that SIGKILL ended the worker that failed first. Its own exit
+    code says nothing of it."""
+    _, found, cause = tail.rpartition("Root Cause (first observed failure)")
+    return bool(found) and "Signal 9 (SIGKILL) received" in cause
 
 
 def last_exception(tail: str) -> SeenException | None:

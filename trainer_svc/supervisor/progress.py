@@ -12,6 +12,7 @@ from trainer_svc.supervisor.stream_lines import read_lines
 
 _PHASES = {
     "MODEL_DOWNLOADING": "downloading model",
+    "DATA_DOWNLOADING": "downloading data",
     "MODEL_LOADING": "loading model",
     "MODEL_LOADED": "model loaded",
     "DATA_PREPARING": "preparing data",
@@ -80,6 +81,8 @@ class ProgressReader:
         phase = _PHASES.get(event.type)
         if phase is not None:
             self._progress.phase = phase
+        if event.type == "HUB_PINNED":
+            self._progress.revisions[event.details["name"]] = event.details["revision"]
         total = event.details.get("total_steps", "")
         if total.isdecimal():
             self._progress.total_steps = int(total)

@@ -140,6 +140,14 @@ def _spec_json(
         "argv": list(command.argv) if command else [sys.executable, "-c", "raise SystemExit(2)"],
         "environment": dict(command.environment) if command else {},
         "allow_hub": settings.allow_hub,
+        "trust_remote_code": order.spec.model.name in settings.trust_remote_code_models,
+        "swift": _swift_json(settings),
         "stdout_bytes_max": settings.stdout_log_bytes_max,
         "boot_id_file": str(boot_id_file()),
     }
+
+
+def _swift_json(settings: Settings) -> dict[str, str] | None:
+    if settings.swift is None:
+        return None
+    return {"python": str(settings.swift.python), "version": settings.swift.version}

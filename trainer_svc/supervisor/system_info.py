@@ -24,6 +24,7 @@ from svckit.spec import Backend
 from trainer_svc.domain.command import DEFAULT_COMMANDS, REQUIRED_LIBRARIES
 from trainer_svc.supervisor.host import Host
 from trainer_svc.supervisor.settings import Settings
+from trainer_svc.supervisor.swift_environment import DISTRIBUTION
 
 LIBRARIES = (
     "torch",
@@ -35,7 +36,6 @@ LIBRARIES = (
     "accelerate",
     "tokenizers",
     "safetensors",
-    "ms-swift",
     "deepspeed",
     "flash-attn",
     "numpy",
@@ -67,12 +67,14 @@ def torch_cuda_version() -> str:
     return found[1] if found else ""
 
 
-def missing_backends() -> Mapping[Backend, str]:
-    """Why each known backend that cannot run here cannot."""
-    missing: dict[Backend, str] = {}
+def missing_backends(why_no_swift: str = "") -> Mapping[Backend, str]:
+    """Why each known backend that cannot run here cannot. `why_no_swift`: "" where it can."""
+    missing: dict[Backend, str] = {Backend.SWIFT: why_no_swift} if why_no_swift else {}
     for backend in Backend.choices():
         if backend not in DEFAULT_COMMANDS:
             missing[backend] = "not supported by this trainer"
+            continue
+        if backend in missing:
             continue
         wanted = REQUIRED_LIBRARIES.get(backend, ())
         absent = [name for name in wanted if name not in library_versions(wanted)]
@@ -92,6 +94,7 @@ def capabilities_of(
         version=library_versions(["tunewright-server"]).get("tunewright-server", ""),
         artifact_store=artifact_store,
         missing_backends={str(one): why for one, why in settings.missing_backends.items()},
+        backend_versions={str(Backend.SWIFT): settings.swift.version} if settings.swift else {},
     )
 
 
@@ -109,7 +112,7 @@ def system_info(
         hostname=socket.gethostname(),
         platform=platform.platform(),
         python_version=platform.python_version(),
-        library_versions=library_versions(),
+        library_versions=_all_versions(settings),
         driver_version=driver.driver_version,
         cuda_version=driver.cuda_version,
         torch_cuda_version=torch_cuda_version(),
@@ -122,6 +125,15 @@ def system_info(
         model_roots=[str(root) for root in settings.model_roots],
         data_roots=[str(root) for root in settings.data_roots],
     )
+
+
+def _all_versions(settings: Settings) -> Mapping[str, str]:
+    """Those of the trainer's own environment, and, as "ms-swift/torch", of ms-swift's."""
+    found = dict(library_versions())
+    if settings.swift is not None:
+        for name, version in settings.swift.versions.items():
+            found[name if name == DISTRIBUTION else f"{DISTRIBUTION}/{name}"] = version
+    return found
 
 
 def _disks(settings: Settings) -> Sequence[trainer_service_pb2.Disk]:

@@ -27,6 +27,23 @@ def plain_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "model"
 
 
+@pytest.fixture(scope="session")
+def vlm_assets(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a vision-language model/, train.jsonl and eval.jsonl, and their pictures."""
+    folder = tmp_path_factory.mktemp("vlm")
+    assert demo_assets.main(["--kind", "vlm", "--out", str(folder), "--dialogues", "64"]) == 0
+    return folder
+
+
+@pytest.fixture(scope="session")
+def plain_vlm(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same model with a chat template without generation marks."""
+    folder = tmp_path_factory.mktemp("plain-vlm")
+    arguments = ["--kind", "vlm", "--out", str(folder), "--dialogues", "64"]
+    assert demo_assets.main([*arguments, "--no-generation-marks"]) == 0
+    return folder / "model"
+
+
 # 16 steps in two epochs, dropout on, evaluation at each epoch's end.
 WHOLE: dict[str, Any] = {
     "num_train_epochs": 2.0,

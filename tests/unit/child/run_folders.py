@@ -1,6 +1,7 @@
 """Run folders as the trainer service writes them, for tests of the training process."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -70,10 +71,14 @@ def make_run_folder(
     system_prompt: str = "",
     data_format: str = "DATA_FORMAT_UNSPECIFIED",
     split: str = "",
+    model_kind: str = "MODEL_KIND_LLM",
     roots: tuple[Path, ...] | None = None,
+    more_train: tuple[str, ...] = (),
+    spec_fields: Mapping[str, Any] | None = None,
     **hyperparameters: Any,
 ) -> RunFolder:
-    """Writes spec.json for attempt `attempt` of job "j" below `root`."""
+    """Writes spec.json for attempt `attempt` of job "j" below `root`. `more_train` are sources
+    after `train`, `spec_fields` goes over the spec's own fields."""
     folder = RunFolder(
         path=root / "runs" / "j" / str(attempt),
         checkpoints=root / "artifacts" / "jobs" / "j" / "checkpoints",
@@ -84,13 +89,18 @@ def make_run_folder(
     sources = [] if evaluation is None else [{"source": str(evaluation)}]
     spec = {
         "model": {"name": str(model)},
-        "train_data": [{"source": str(train), "format": data_format, "split": split}],
+        "train_data": [
+            {"source": str(train), "format": data_format, "split": split},
+            *({"source": source} for source in more_train),
+        ],
         "eval_data": sources,
         "backend": "BACKEND_QLORA",
         "hyperparameters": {**HYPERPARAMETERS, **hyperparameters},
         "resources": {"accelerator": "ACCELERATOR_CPU"},
         "output_dir": "out",
         "system_prompt": system_prompt,
+        "model_kind": model_kind,
+        **(spec_fields or {}),
     }
     allowed = [str(path) for path in roots or (Path("/"),)]
     document = {

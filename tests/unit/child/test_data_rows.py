@@ -1,14 +1,16 @@
-"""Finding rows in files of every shape, and naming the line of what is wrong."""
+"""Finding rows in JSON of every shape, and naming the line of what is wrong."""
 
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from trainer_svc.child.data_rows import RawRow, read_rows
 from trainer_svc.child.failure import Cause, RunFailed
-from trainer_svc.child.json_stream import READ_BYTES
+from trainer_svc.child.json_stream import READ_BYTES, VALUE_CHARS_MAX
 
 
 def rows_of(path: Path, split: str = "") -> list[RawRow]:
@@ -88,8 +90,6 @@ def test_a_byte_order_mark_is_no_error(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "line", "part"),
     [
-        ('{"dialog": ["a", "b"]}\n{"dialog": ["a" "b"]}\n', 2, "delimiter"),
-        ('{"dialog": ["a"]}\n\n{"dialog": [', 3, "malformed JSON"),
         ('[["a", "b"],\n["c", d]]', 2, "Expecting value"),
         ('[["a", "b"]\n["c", "d"]]', 2, "expected ']'"),
         ('[["a", "b"]', 1, "end of the file"),
@@ -99,8 +99,8 @@ def test_a_byte_order_mark_is_no_error(tmp_path: Path) -> None:
         ("", 1, "empty"),
         ("\n \n", 1, "empty"),
         (b'[["a", "b"],\n["\xff\xfe"]]', 2, "UTF-8"),
-        (b'{"dialog": ["a"]}\n{"dialog": ["\xff"]}', 2, "UTF-8"),
         ("[" * 100_000, 1, "deeply"),
+        ("[[" + "1" * 5_000 + "]]", 1, "digits"),
     ],
 )
 def test_broken_json_names_file_and_line(
@@ -114,6 +114,107 @@ def test_broken_json_names_file_and_line(
     assert caught.value.cause is Cause.DATASET_INVALID
     assert str(caught.value).startswith(f"{path}:{line}: ")
     assert part in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("broken", "part"),
+    [
+        (b'{"dialog": ["a" "b"]}', "delimiter"),
+        (b'{"dialog": [', "malformed JSON"),
+        (b'{"dialog": ["\xff"]}', "not UTF-8"),
+        (b"[" * 100_000, "deeply"),
+        (b"[" + b"1" * 5_000 + b"]", "digits"),
+        (b'{"id": ' + b"1" * VALUE_CHARS_MAX + b"}", f"{VALUE_CHARS_MAX} bytes or more"),
+    ],
+)
+def test_a_broken_line_of_json_lines_is_one_broken_row(
+    tmp_path: Path, broken: bytes, part: str
+) -> None:
+    sound = b'{"id": 3, "dialog": ["a", "b"]}\n'
+    path = write(tmp_path, sound + b"\n" + broken + b"\n" + sound)
+
+    rows = rows_of(path)
+
+    assert [row.line for row in rows] == [1, 3, 4]
+    assert part in rows[1].broken
+    assert rows[0].value == rows[2].value == {"id": 3, "dialog": ["a", "b"]}
+
+
+@pytest.mark.parametrize(
+    "first",
+    ['{"messages": [', '{"id" 3}', "{id: 3}", '{"prompt": [{"role" }'],
+)
+def test_a_broken_first_line_is_no_object_with_parts(tmp_path: Path, first: str) -> None:
+    path = write(tmp_path, f'{first}\n{{"messages": []}}\n')
+
+    rows = rows_of(path)
+
+    assert [bool(row.broken) for row in rows] == [True, False]
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        {"history": [["q", "a"]], "instruction": "i", "output": "o"},
+        {"prompt": [{"role": "user", "content": "q"}], "completion": []},
+        {"embedding": [[0.5]], "text": "t"},
+        {"tools": [{"type": "function"}], "messages": []},
+    ],
+)
+def test_a_field_with_a_list_is_no_part(tmp_path: Path, first: Any) -> None:
+    path = write(tmp_path, json.dumps(first) + "\n")
+
+    assert rows_of(path) == [RawRow(first, 1)]
+
+
+@pytest.mark.parametrize(
+    ("begin", "what"),
+    [
+        (b"\x1f\x8b\x08rest", "gzip"),
+        (b"PK\x03\x04rest", "spreadsheet"),
+        ("[]".encode("utf-16"), "UTF-16"),
+        (b"ARROW1\0\0", "Parquet"),
+        (b"name,age\nx,3\n", 'CSV with one of the keys "messages"'),
+    ],
+)
+def test_a_file_of_another_kind_is_named(tmp_path: Path, begin: bytes, what: str) -> None:
+    path = write(tmp_path, begin)
+
+    with pytest.raises(RunFailed, match=what) as caught:
+        rows_of(path)
+
+    assert str(caught.value).startswith(str(path))
+
+
+@given(
+    rows=st.lists(
+        st.dictionaries(
+            st.sampled_from(["messages", "text", "id", "images", "history"]),
+            st.recursive(
+                st.text(max_size=20) | st.integers() | st.none(),
+                lambda inner: st.lists(inner, max_size=3),
+            ),
+            min_size=1,
+        ),
+        min_size=1,
+        max_size=8,
+    ),
+    space=st.sampled_from(["\n", "\n\n", "\r\n", "\n \n"]),
+    mark=st.sampled_from([b"", b"\xef\xbb\xbf"]),
+)
+@settings(max_examples=60, deadline=None)
+def test_whatever_rows_are_written_as_json_lines_are_read(
+    tmp_path_factory: pytest.TempPathFactory, rows: list[Any], space: str, mark: bytes
+) -> None:
+    path = tmp_path_factory.mktemp("lines") / "data.jsonl"
+    # The key tells it from an object with parts, whose name could be any.
+    lines = [json.dumps({"text": "", **row}) for row in rows]
+    path.write_bytes(mark + space.join(lines).encode())
+
+    read = rows_of(path)
+
+    assert [row.value for row in read] == [{"text": "", **row} for row in rows]
+    assert [path.read_text("utf-8-sig").split("\n")[row.line - 1].strip() for row in read] == lines
 
 
 def test_a_part_that_does_not_exist_is_refused_with_those_that_do(tmp_path: Path) -> None:

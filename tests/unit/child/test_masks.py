@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from trainer_svc.child.failure import Cause, RunFailed
-from trainer_svc.child.masks import ChatEncoder, Encoded
+from trainer_svc.child.masks import ChatEncoder, Encoded, TextEncoder
 
 # The libraries warn about themselves when they are imported.
 pytestmark = pytest.mark.filterwarnings("default")
@@ -144,5 +144,46 @@ def test_a_template_that_cannot_be_used_is_refused(plain_model: Path, template: 
 
     with pytest.raises(RunFailed) as caught:
         ChatEncoder(tokenizer, assistant_only=True)
+
+    assert caught.value.cause is Cause.MODEL_INVALID
+
+
+@pytest.mark.parametrize("assistant_only", [True, False])
+def test_a_prompt_carries_no_loss_whoever_says_it(
+    assets: Path, plain_model: Path, assistant_only: bool
+) -> None:
+    for model in (assets / "model", plain_model):
+        tokenizer = tokenizer_of(model)
+        encoder = ChatEncoder(tokenizer, assistant_only)
+
+        encoded = encoder.encode(CHAT, prompt_turns=4)
+
+        whole = encoder.encode(CHAT)
+        prompt = "".join(text for text, _ in PIECES[:5])
+        begin = len(tokenizer(prompt, add_special_tokens=False)["input_ids"])
+        assert encoded.input_ids == whole.input_ids
+        assert encoded.supervised == [False] * begin + whole.supervised[begin:]
+        assert encoded.supervised[begin]
+
+
+def test_a_plain_text_is_learnt_to_its_end(assets: Path) -> None:
+    tokenizer = tokenizer_of(assets / "model")
+    encoder = TextEncoder(tokenizer)
+    text = "Where is the hammer?"
+
+    encoded = encoder.encode([{"role": "assistant", "content": text}])
+    ended = encoder.encode([{"role": "assistant", "content": text + tokenizer.eos_token}])
+
+    assert encoded == ended
+    assert encoded.input_ids == [*tokenizer(text)["input_ids"], tokenizer.eos_token_id]
+    assert all(encoded.supervised)
+
+
+def test_a_tokenizer_without_an_end_cannot_take_plain_text(assets: Path) -> None:
+    tokenizer = tokenizer_of(assets / "model")
+    tokenizer.eos_token = None
+
+    with pytest.raises(RunFailed, match="no end-of-sequence token") as caught:
+        TextEncoder(tokenizer)
 
     assert caught.value.cause is Cause.MODEL_INVALID

@@ -9,18 +9,26 @@ from google.protobuf.json_format import MessageToDict
 
 from tests.unit.child.launching import call_warm
 from trainer_svc.child.failure import Cause, RunFailed
-from trainer_svc.child.masks import ChatEncoder
-from trainer_svc.child.prepare import IGNORED, Recipe, file_source, prepare
+from trainer_svc.child.masks import Encoders
+from trainer_svc.child.prepare import IGNORED, Recipe, prepare
 from trainer_svc.child.receipts import Tally
+from trainer_svc.child.source_rows import Rules, file_source
 
 pytestmark = pytest.mark.filterwarnings("default")
 
 
-def recipe_of(model: Path, max_length: int = 64) -> Recipe:
+ALTERNATING = (
+    "{% for m in messages %}{% if (m['role'] == 'user') != (loop.index0 % 2 == 0) %}"
+    "{{ raise_exception('roles must alternate') }}{% endif %}{{ m['content'] }}{% endfor %}"
+)
+ANY_SHARE = Rules(max_dropped_fraction=1.0)
+
+
+def recipe_of(model: Path, max_length: int = 64, rules: Rules = ANY_SHARE) -> Recipe:
     from transformers import AutoTokenizer
 
-    encoder = ChatEncoder(AutoTokenizer.from_pretrained(model), assistant_only=True)
-    return Recipe(encoder, max_length, system_prompt="")
+    encoders = Encoders(AutoTokenizer.from_pretrained(model), assistant_only=True)
+    return Recipe(encoders, max_length, rules)
 
 
 def write_rows(path: Path, rows: list[Any]) -> Path:
@@ -35,11 +43,15 @@ def chat(question: str, *answers: str) -> dict[str, Any]:
 
 
 def prepared(
-    model: Path, path: Path, max_length: int = 64, limit: int | None = None
+    model: Path,
+    path: Path,
+    max_length: int = 64,
+    limit: int | None = None,
+    rules: Rules = ANY_SHARE,
 ) -> tuple[Any, Tally]:
     tallies: list[Tally] = []
     source = file_source(path.name, path, "", "train", None, limit)
-    recipe = recipe_of(model, max_length)
+    recipe = recipe_of(model, max_length, rules)
     folder = path.parent / f"cache-{max_length}"
     rows = prepare("train", [source], recipe, folder, tallies.append)
     return rows, tallies[0]
@@ -104,7 +116,7 @@ def test_only_the_first_n_rows_are_read(assets: Path, tmp_path: Path) -> None:
     ("rows", "message"),
     [
         ([chat("a", "b"), {"messages": [{"role": "x"}]}], ":2: message 1: unknown role 'x'"),
-        ([{"text": "a"}], ':1: expected the key "messages" or "dialog"'),
+        ([{"question": "a"}], ':1: expected one of the keys "messages", .* found: question'),
         ([chat("hammer " * 99, "b")], "every row of .* is too long"),
         ([{"messages": []}], "no row of .* can be used; .* empty: 1"),
     ],
@@ -132,15 +144,91 @@ def test_an_empty_list_has_no_rows(assets: Path, tmp_path: Path) -> None:
 def test_a_dialogue_that_the_template_refuses_is_named(plain_model: Path, tmp_path: Path) -> None:
     path = write_rows(tmp_path / "data.jsonl", [chat("a", "b"), chat("a", "b", "c")])
     recipe = recipe_of(plain_model)
-    tokenizer: Any = recipe.encoder._tokenizer
-    tokenizer.chat_template = (
-        "{% for m in messages %}{% if (m['role'] == 'user') != (loop.index0 % 2 == 0) %}"
-        "{{ raise_exception('roles must alternate') }}{% endif %}{{ m['content'] }}{% endfor %}"
-    )
+    tokenizer: Any = recipe.encoders._tokenizer
+    tokenizer.chat_template = ALTERNATING
     source = file_source(path.name, path, "", "train", None, None)
 
     with pytest.raises(RunFailed, match=r"data.jsonl:2: the chat template .* must alternate"):
         prepare("train", [source], recipe, tmp_path / "cache", lambda tally: None)
+
+
+def test_such_a_dialogue_is_left_out_of_a_job_that_is_not_strict(
+    plain_model: Path, tmp_path: Path
+) -> None:
+    rows = [chat("Where?", "It is here."), chat("Where?", "Here.", "Or there.")]
+    path = write_rows(tmp_path / "data.jsonl", rows)
+    recipe = recipe_of(plain_model, rules=Rules(strict=False, max_dropped_fraction=1.0))
+    tokenizer: Any = recipe.encoders._tokenizer
+    tokenizer.chat_template = ALTERNATING
+    source = file_source(path.name, path, "", "train", None, None)
+    tallies: list[Tally] = []
+
+    kept = prepare("train", [source], recipe, tmp_path / "cache", tallies.append)
+
+    assert len(kept) == 1
+    assert tallies[0].dropped["malformed"].places == [f"{path}:2"]
+
+
+@pytest.mark.parametrize(("allowed", "fails"), [(0.25, False), (0.24, True)])
+def test_what_is_left_out_in_encoding_counts_to_the_share(
+    assets: Path, tmp_path: Path, allowed: float, fails: bool
+) -> None:
+    rows = [chat("Where?", "Here."), chat("hammer " * 99, "b"), *[chat("a", "b")] * 2]
+    path = write_rows(tmp_path / "data.jsonl", rows)
+    rules = Rules(max_dropped_fraction=allowed)
+
+    if not fails:
+        assert len(prepared(assets / "model", path, rules=rules)[0]) == 3
+        return
+
+    with pytest.raises(RunFailed, match=r"1 of 4 rows .* allows: too_long: 1 \(.*data.jsonl:2\)"):
+        prepared(assets / "model", path, rules=rules)
+
+
+def test_plain_text_is_learnt_whole_and_needs_no_chat_template(
+    assets: Path, tmp_path: Path
+) -> None:
+    path = write_rows(tmp_path / "data.jsonl", [{"text": "Where is the hammer?"}] * 2)
+    rules = Rules(system_prompt="be kind")
+    recipe = recipe_of(assets / "model", rules=rules)
+    tokenizer: Any = recipe.encoders._tokenizer
+    tokenizer.chat_template = None
+    source = file_source(path.name, path, "", "train", None, None)
+
+    tokens = prepare("train", [source], recipe, tmp_path / "cache", lambda tally: None)
+
+    ids = tokens[0]["input_ids"]
+    assert tokenizer.decode(ids[:-1]) == "Where is the hammer?"
+    assert ids[-1] == tokenizer.eos_token_id
+    assert tokens[0]["labels"] == ids
+
+
+def test_dialogues_still_need_a_chat_template(assets: Path, tmp_path: Path) -> None:
+    path = write_rows(tmp_path / "data.jsonl", [chat("a", "b")])
+    recipe = recipe_of(assets / "model")
+    tokenizer: Any = recipe.encoders._tokenizer
+    tokenizer.chat_template = None
+    source = file_source(path.name, path, "", "train", None, None)
+
+    with pytest.raises(RunFailed, match="no chat template") as caught:
+        prepare("train", [source], recipe, tmp_path / "cache", lambda tally: None)
+
+    assert caught.value.cause is Cause.MODEL_INVALID
+
+
+def test_texts_and_dialogues_go_into_one_set(assets: Path, tmp_path: Path) -> None:
+    texts = write_rows(tmp_path / "texts.jsonl", [{"text": "Where is the hammer?"}] * 2)
+    chats = write_rows(tmp_path / "chats.jsonl", [chat("a", "b")] * 3)
+    sources = [file_source(path.name, path, "", "train", None, None) for path in (texts, chats)]
+    tallies: list[Tally] = []
+
+    tokens = prepare(
+        "train", sources, recipe_of(assets / "model"), tmp_path / "cache", tallies.append
+    )
+
+    assert [tally.rows_kept for tally in tallies] == [2, 3]
+    assert tokens[0]["labels"] == tokens[0]["input_ids"]
+    assert IGNORED in tokens[4]["labels"]
 
 
 def peak_growth_bytes(model: Path, path: Path, folder: Path) -> tuple[int, int]:

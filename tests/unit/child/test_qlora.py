@@ -128,7 +128,7 @@ def frozen_base(folder: str) -> dict[str, Any]:
     from bitsandbytes.nn.modules import Linear4bit
 
     from trainer_svc.child import run as run_module
-    from trainer_svc.child.qlora import Child
+    from trainer_svc.child.attempt import Child
     from trainer_svc.child.run_spec import read_run_spec
 
     loaded: dict[str, Any] = {}
@@ -139,9 +139,7 @@ def frozen_base(folder: str) -> dict[str, Any]:
             loaded["before"] = base_bytes(loaded["model"])
             return loaded["model"]
 
-    child = Child(read_run_spec(Path(folder)))
-    child._run = Watched(child._spec, child._spool, child._stop)
-    code = child.execute()
+    code = Child(read_run_spec(Path(folder)), Watched).execute()
     model = loaded["model"]
     linear: list[Any] = [module for module in model.modules() if isinstance(module, Linear4bit)]
     return {

@@ -69,9 +69,15 @@ def test_cpu_children_share_the_cores_and_do_not_spin() -> None:
 
 
 def test_a_backend_without_a_row_has_no_command() -> None:
+    table = {Backend.QLORA: DEFAULT_COMMANDS[Backend.QLORA]}
     spec = SPEC.model_copy(update={"backend": Backend.SWIFT})
 
-    assert build_command(DEFAULT_COMMANDS, spec, "/runs/a", [], "m", 4) is None
+    known = build_command(DEFAULT_COMMANDS, spec, "/runs/a", [], "m", 4)
+    unknown = build_command(table, spec, "/runs/a", [], "m", 4)
+
+    assert known is not None
+    assert list(known.argv[1:]) == ["-m", "trainer_svc.child.swift", "/runs/a"]
+    assert unknown is None
 
 
 @pytest.mark.parametrize(

@@ -60,6 +60,22 @@ def test_progress_is_the_latest_of_each_value(run: Run) -> None:
     assert (after.step, after.loss, after.eval_loss, after.checkpoint_step) == (10, 2.5, 2.0, 10)
 
 
+def test_progress_has_the_hub_commits_and_what_is_downloaded(run: Run) -> None:
+    reader = ProgressReader(run.folder)
+    pinned = {"acme/tiny": "c0", "datasets/acme/talk": "d0"}
+    for name, revision in pinned.items():
+        details = {"name": name, "revision": revision}
+        write(run, "spool", {"event": {"type": "HUB_PINNED", "details": details}})
+
+    write(run, "spool", {"event": {"type": "MODEL_DOWNLOADING"}})
+    model = reader.read()
+    write(run, "spool", {"event": {"type": "DATA_DOWNLOADING"}})
+    data = reader.read()
+
+    assert (model.phase, data.phase) == ("downloading model", "downloading data")
+    assert dict(data.revisions) == pinned
+
+
 def test_a_line_that_the_service_left_half_written_is_closed_before_the_next(run: Run) -> None:
     run.folder.stream_file("service").write_text('{"event": {"ty')
 

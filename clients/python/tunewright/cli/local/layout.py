@@ -5,11 +5,18 @@ Pure but for making folders.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 SERVICES = ("scheduler", "monitor", "trainer")
+
+
+def swift_python_nearby() -> Path | None:
+    """The interpreter that `make setup-swift` leaves beside the environment this runs in."""
+    python = Path(sys.prefix).parent / ".venv-swift" / "bin" / "python"
+    return python if python.exists() else None
 
 
 @dataclass(frozen=True)
@@ -57,6 +64,8 @@ class LocalOptions:
     model_roots: Sequence[Path] = ()
     data_roots: Sequence[Path] = ()
     cpu_slots: int = 1
+    swift_python: Path | None = None
+    allow_hub: bool = False
 
     def listen(self, service: str) -> str:
         """Where a service is to listen."""
@@ -83,4 +92,8 @@ def service_arguments(
     for flag, roots in (("model", options.model_roots), ("data", options.data_roots)):
         for root in roots:
             arguments += [f"--{flag}-roots", str(root)]
+    if options.swift_python is not None:
+        arguments += ["--swift-python", str(options.swift_python)]
+    if options.allow_hub:
+        arguments.append("--allow-hub")
     return arguments

@@ -11,7 +11,7 @@ import typer
 
 import tunewright
 from tunewright.cli.exits import ExitCode
-from tunewright.cli.local.layout import LocalOptions, StateFolder
+from tunewright.cli.local.layout import LocalOptions, StateFolder, swift_python_nearby
 from tunewright.cli.local.signals import stopping_signals
 from tunewright.cli.local.stack import Interrupted, LocalStack
 from tunewright.cli.options import AsJson
@@ -31,6 +31,13 @@ def up(
     data_root: Roots = None,
     cpu_slots: Annotated[int, typer.Option(min=0, help="CPU jobs at once.")] = 1,
     name: Annotated[str, typer.Option(help="Name of the trainer.")] = "local",
+    swift_python: Annotated[
+        Path | None,
+        typer.Option(help="Python of the environment with ms-swift; else .venv-swift nearby."),
+    ] = None,
+    allow_hub: Annotated[
+        bool, typer.Option("--allow-hub", help="Models and data may come from a hub.")
+    ] = False,
     scheduler_listen: Annotated[str, typer.Option(metavar="HOST:PORT")] = "127.0.0.1:7400",
     monitor_listen: Annotated[str, typer.Option(metavar="HOST:PORT")] = "127.0.0.1:7401",
     trainer_listen: Annotated[str, typer.Option(metavar="HOST:PORT")] = "127.0.0.1:7402",
@@ -46,6 +53,8 @@ def up(
         [here, *(root.absolute() for root in model_root or ())],
         [here, *(root.absolute() for root in data_root or ())],
         cpu_slots,
+        swift_python.absolute() if swift_python else swift_python_nearby(),
+        allow_hub,
     )
     return _serve(StateFolder(state.absolute()), options, as_json)
 

@@ -1,0 +1,34 @@
+"""A template that makes a token of each word."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class Template:
+    """Words are tokens, and those of the assistant are learnt."""
+
+    use_model = False
+
+    def __init__(self, max_length: int, truncation_strategy: str) -> None:
+        self.max_length: int | None = max_length
+        self.truncation_strategy = truncation_strategy
+
+    def set_mode(self, mode: str) -> None:
+        """Nothing to set."""
+
+    def encode(self, row: dict[str, Any]) -> dict[str, Any]:
+        """The tokens of a row; "UNTAKEABLE" is a text that it does not take, and for
+        "LIBRARY" it lacks one."""
+        labels = []
+        for message in row["messages"]:
+            if "UNTAKEABLE" in message["content"]:
+                raise ValueError("this template takes no such text")
+            if "LIBRARY" in message["content"]:
+                raise ImportError("No module named 'torchvision'")
+            learnt = message["role"] == "assistant"
+            labels += [1 if learnt else -100] * len(message["content"].split())
+        labels = [-100, *labels]
+        if self.max_length is not None:
+            labels = labels[: self.max_length]
+        return {"input_ids": [1] * len(labels), "labels": labels, "loss_scale": None}

@@ -1,0 +1,116 @@
+"""The data of one part of a run, checked and written to one JSON Lines file.
+
+Owns that file's form, the same whatever the sources were written in:
+{"messages": [{"role", "content"}, ...], "images": [path, ...], "place": "file.jsonl:17"}
+with absolute paths, and "images" only where there are some. A message of a
+prompt whose completion alone is learnt has "loss": false, as ms-swift reads it.
+Plain text is a single message of the assistant's. Refuses to mix plain texts
+and dialogues: whoever trains from one file reads it in one way (RunFailed,
+DATASET_INVALID).
+"""
+
+import json
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+from trainer_svc.child.dialogue import Message
+from trainer_svc.child.raw_row import data_failure
+from trainer_svc.child.receipts import Tally, settle
+from trainer_svc.child.run_spec import RunSpec
+from trainer_svc.child.source_rows import CheckedRow, Rules, check_rows
+from trainer_svc.child.sources import Part, find_sources, rules_of, tell_preparing
+from trainer_svc.child.spool import Spool
+
+
+@dataclass(frozen=True)
+class CheckedPart:
+    """The rows of one part: a file, and one tally for each source, in the order of the file.
+    `text_only`: all rows are plain texts; otherwise all are dialogues."""
+
+    path: Path
+    tallies: tuple[Tally, ...]
+    rows: int
+    text_only: bool
+    row_ends: tuple[int, ...]
+    """Where the rows of each source end in the file, counted from its beginning."""
+
+    def tally_of(self, row: int) -> Tally:
+        """The tally for row number `row` of the file, from 0: to drop it, or to say its size."""
+        return self.tallies[bisect_right(self.row_ends, row)]
+
+
+def write_checked(run: RunSpec, part: Part, folder: Path, spool: Spool) -> CheckedPart | None:
+    """Reads, checks and writes the rows of one part to `folder`, which is made; None when the
+    part has no sources.
+
+    The receipts are not told yet: rows may still be left out. Raises RunFailed at the first
+    malformed row of a strict job, and, the receipts told, when too few rows are left already.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    sources = find_sources(run, part, folder, spool)
+    if not sources:
+        return None
+    tell_preparing(part, sources, spool)
+    rules = rules_of(run, folder)
+    path = folder / f"{part}.jsonl"
+    writer = _RowWriter()
+    tallies: list[Tally] = []
+    with path.open("w", encoding="utf-8") as file:
+        for source in sources:
+            tally = Tally(part, source.given, source.place, run.spec.hyperparameters.max_length)
+            tallies.append(tally)
+            file.writelines(writer.lines(check_rows(source, rules, tally)))
+    _require_enough(tallies, rules, spool)
+    row_ends = tuple(accumulate(tally.rows_kept for tally in tallies))
+    return CheckedPart(path, tuple(tallies), row_ends[-1], bool(writer.plain), row_ends)
+
+
+class _RowWriter:
+    """Makes rows to lines; knows whether they are plain texts."""
+
+    def __init__(self) -> None:
+        self.plain: bool | None = None
+        self._first_place = ""
+
+    def lines(self, rows: Iterator[CheckedRow]) -> Iterator[str]:
+        for row in rows:
+            self._require_one_kind(row)
+            yield json.dumps(_document(row), ensure_ascii=False) + "\n"
+
+    def _require_one_kind(self, row: CheckedRow) -> None:
+        if self.plain is None:
+            self.plain, self._first_place = row.plain, row.place
+        if row.plain is not self.plain:
+            kinds = ("a plain text", "a dialogue")
+            here, there = kinds if row.plain else kinds[::-1]
+            raise data_failure(
+                f"{row.place} is {here}, and {self._first_place} is {there}: this job's backend"
+                " trains on one or the other",
+                "Make a job of each, or use the qlora backend with a model that reads text only.",
+            )
+
+
+def _document(row: CheckedRow) -> dict[str, Any]:
+    document: dict[str, Any] = {"messages": [_message(turn) for turn in row.dialogue]}
+    if row.images:
+        document["images"] = [str(image) for image in row.images]
+    document["place"] = row.place
+    return document
+
+
+def _message(turn: Message) -> dict[str, Any]:
+    message: dict[str, Any] = {"role": turn.role, "content": turn.content}
+    if not turn.learnt and turn.role == "assistant":
+        message["loss"] = False
+    return message
+
+
+def _require_enough(tallies: Sequence[Tally], rules: Rules, spool: Spool) -> None:
+    """Fails now, and tells why, if the sources cannot do whatever else is left out."""
+    limit = rules.max_dropped_fraction
+    if not all(tally.rows_kept and tally.fraction_allowed(limit) for tally in tallies):
+        settle(tallies, spool, limit)

@@ -1,0 +1,151 @@
+"""The pictures of a row: found, inside the trainer's roots, and really pictures.
+
+Owns the check before training, so that no run fails at step 4,000 over a file
+that is cut off. Nothing is fetched from a network. A picture that comes as
+bytes is written aside under its hash. Refuses pictures that are missing, that
+do not decode in full, and a dialogue with more or fewer marks than pictures
+(PictureBroken, with the contract's reason).
+"""
+
+import hashlib
+import re
+import warnings
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from io import BytesIO
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from trainer_svc.child.dialogue import Dialogue, RowBroken
+from trainer_svc.child.locations import NotInside, inside
+from trainer_svc.child.receipts import MALFORMED
+
+IMAGE_MISSING = "image_missing"
+IMAGE_BROKEN = "image_broken"
+IMAGES_DO_NOT_MATCH = "images_do_not_match"
+MARK = "<image>"
+# What Pillow decodes by itself. For others it starts programs (EPS) or needs plug-ins.
+PICTURE_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
+URL = re.compile(r"(?:[a-z][a-z0-9+.-]+://|data:)", re.IGNORECASE)
+# Verdicts remembered; more pictures than that are looked at again when they come again.
+VERDICTS_MAX = 65_536
+
+
+class PictureBroken(Exception):
+    """A row's pictures cannot be used; `reason` is the contract's."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+def picture_values(row: Any) -> list[Any]:
+    """What `row` gives as its pictures, in their order. Raises RowBroken."""
+    if not isinstance(row, Mapping):
+        return []
+    given = row.get("images") or row.get("image") or []
+    if isinstance(given, str | Mapping):
+        return [given]
+    if not isinstance(given, list):
+        raise RowBroken(f'expected "images" with a list, found {type(given).__name__}')
+    return given
+
+
+class Pictures:
+    """Checks the pictures of rows; each file is decoded once."""
+
+    def __init__(self, roots: Sequence[Path], folder: Path) -> None:
+        """Pictures lie inside `roots`; those that come as bytes are written to `folder`."""
+        self._roots = roots
+        self._folder = folder
+        self._verdict = lru_cache(maxsize=VERDICTS_MAX)(_verdict_on_file)
+        self._written: dict[str, Path] = {}
+
+    def check(
+        self, dialogue: Dialogue, values: Sequence[Any], folder: Path | None
+    ) -> tuple[Path, ...]:
+        """The picture files, absolute and with links followed; paths in `values` are relative to
+        `folder`. Raises PictureBroken."""
+        marks = sum(turn.content.count(MARK) for turn in dialogue)
+        if marks != len(values):
+            raise PictureBroken(
+                IMAGES_DO_NOT_MATCH, f"{marks} {MARK} marks, but {len(values)} pictures"
+            )
+        return tuple(
+            self._picture(f"picture {number}", value, folder)
+            for number, value in enumerate(values, start=1)
+        )
+
+    def _picture(self, name: str, value: Any, folder: Path | None) -> Path:
+        path = value
+        if isinstance(value, Mapping):
+            data, path = value.get("bytes"), value.get("path")
+            if isinstance(data, bytes):
+                return self._written_aside(name, data)
+        if not isinstance(path, str) or not path:
+            raise PictureBroken(MALFORMED, f"{name}: expected a path, or an object with one")
+        if URL.match(path):
+            raise PictureBroken(
+                MALFORMED, f"{name}: pictures are not fetched from the network: {path:.200}"
+            )
+        return self._file(name, path, folder)
+
+    def _file(self, name: str, given: str, folder: Path | None) -> Path:
+        if folder is None and not Path(given).is_absolute():
+            raise PictureBroken(IMAGE_MISSING, f"{name}: {given} is relative to no file here")
+        try:
+            path = inside(Path(folder or "/", given), self._roots, "data")
+        except NotInside as error:
+            raise PictureBroken(IMAGE_MISSING, f"{name}: {error}") from None
+        reason, message = self._verdict(path)
+        if reason:
+            raise PictureBroken(reason, f"{name}: {given} {message}")
+        return path
+
+    def _written_aside(self, name: str, data: bytes) -> Path:
+        digest = hashlib.sha256(data).hexdigest()
+        if digest not in self._written:
+            problem, suffix = _decode(BytesIO(data))
+            if problem:
+                raise PictureBroken(IMAGE_BROKEN, f"{name}: its bytes: {problem}")
+            self._folder.mkdir(parents=True, exist_ok=True)
+            path = self._folder / f"{digest}.{suffix}"
+            path.write_bytes(data)
+            self._written[digest] = path
+        return self._written[digest]
+
+
+def _verdict_on_file(path: Path) -> tuple[str, str]:
+    """A reason against the picture, "" for none, and the words to it."""
+    if not path.is_file():  # opening a pipe would wait for ever
+        return IMAGE_MISSING, "is not a file"
+    try:
+        with path.open("rb") as file:
+            problem, _ = _decode(file)
+    except OSError as error:
+        return IMAGE_MISSING, f"cannot be read: {error.strerror}"
+    return (IMAGE_BROKEN, problem) if problem else ("", "")
+
+
+def _decode(file: BinaryIO) -> tuple[str, str]:
+    """Decodes a whole picture: what is wrong with it, "" for nothing, and its format's suffix.
+    Raises OSError when the file itself cannot be read."""
+    from PIL import Image, UnidentifiedImageError
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        try:
+            with Image.open(file, formats=PICTURE_FORMATS) as picture:
+                picture.load()
+                return "", str(picture.format).lower()
+        except UnidentifiedImageError:
+            return f"is no picture in a format known here ({', '.join(PICTURE_FORMATS)})", ""
+        except (Image.DecompressionBombWarning, Image.DecompressionBombError):
+            return f"has more than {Image.MAX_IMAGE_PIXELS:,} pixels", ""
+        except MemoryError:
+            raise
+        except Exception as error:  # what decoders raise over broken bytes has no common type
+            if isinstance(error, OSError) and error.errno is not None:
+                raise
+            return f"does not decode: {error}", ""

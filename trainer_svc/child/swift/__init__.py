@@ -1,0 +1,1 @@
+"""The training child of the ms-swift backend."""

@@ -1,0 +1,255 @@
+"""Looks at every row as ms-swift's training will: python prepass.py, a JSON request on stdin.
+
+Runs in ms-swift's environment, on the CPU, without the model's weights: the
+template and processor are made from the very arguments that training gets, so
+what it says of a row is what training would make of it. Each part's verdicts
+are a JSON Lines file: first {"versions", "rows", "blind"}, then a line for each
+row, [tokens, supervised tokens, fate, why]. "blind" says why rows could not be
+looked at, if so.
+
+Says in its output when it is ready to be asked; everything slow to import is
+imported before that.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import multiprocessing
+import os
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+KEPT, TRUNCATED, TOO_LONG, NO_SUPERVISED, REFUSED = range(5)
+LIBRARIES = ("ms-swift", "torch", "transformers", "peft", "trl", "datasets", "accelerate")
+IGNORED = -100
+WHY_CHARS = 500
+# Below this many rows, starting processes costs more than it saves.
+PARALLEL_ROWS = 512
+PROCESSES_MAX = 8
+CHUNK_ROWS = 128
+TOLD_EVERY_SECONDS = 10.0
+# What `swift pt` means, where the arguments do not say otherwise.
+PLAIN_TEXT = {"use_chat_template": "false", "loss_scale": "all"}
+
+
+@dataclass(frozen=True)
+class Look:
+    """A template, and how rows that are too long for it are treated."""
+
+    template: Any
+    max_length: int
+    cuts: bool
+
+    def at(self, row: dict[str, Any]) -> list[Any]:
+        """[tokens, supervised tokens, fate, why] of one row."""
+        try:
+            return self._verdict(row)
+        except (ImportError, MemoryError):  # no fault of the row's
+            raise
+        except Exception as error:
+            return [0, 0, REFUSED, f"{type(error).__name__}: {error}"[:WHY_CHARS]]
+
+    def _verdict(self, row: dict[str, Any]) -> list[Any]:
+        tokens, supervised = self._encode(row, None)
+        if not supervised:
+            return [tokens, 0, NO_SUPERVISED, ""]
+        if tokens <= self.max_length:
+            return [tokens, supervised, KEPT, ""]
+        if not self.cuts:
+            return [tokens, supervised, TOO_LONG, ""]
+        tokens, supervised = self._encode(row, self.max_length)
+        fits = supervised and tokens <= self.max_length
+        return [tokens, supervised, TRUNCATED if fits else TOO_LONG, ""]
+
+    def _encode(self, row: dict[str, Any], max_length: int | None) -> tuple[int, int]:
+        self.template.max_length = max_length
+        encoded = self.template.encode(row)
+        labels = encoded["labels"]
+        weights = encoded.get("loss_scale") or [1] * len(labels)
+        # The first token is predicted from nothing, so a label there counts for nothing.
+        learnt = zip(labels[1:], weights[1:], strict=True)
+        return len(labels), sum(label != IGNORED and weight > 0 for label, weight in learnt)
+
+
+def main() -> int:
+    """Answers one request; the exit code."""
+    parse, base_arguments = import_swift()
+    print("ready to look at the rows", flush=True)
+    request = json.loads(sys.stdin.readline())
+    arguments = read_arguments(request["argv"], parse, base_arguments)
+    _, processor = arguments.get_model_processor(load_model=False)
+    template = arguments.get_template(processor)
+    template.set_mode("train")
+    look = Look(template, arguments.max_length, template.truncation_strategy in ("left", "right"))
+    if not request["trusted"]:
+        refuse_code_of_data_sets()
+    for part in request["parts"]:
+        answer(part, look, arguments)
+    return 0
+
+
+def import_swift() -> tuple[Any, Any]:
+    """(parse_args, BaseArguments) of the version that is installed."""
+    from swift.utils import parse_args  # type: ignore[import-not-found]
+
+    try:
+        from swift.arguments.base_args import BaseArguments  # type: ignore[import-not-found]
+    except ImportError:  # ms-swift 3
+        from swift.llm import BaseArguments  # type: ignore[import-not-found]
+    import swift.template.base  # type: ignore[import-not-found]  # noqa: F401  # in 4; slow
+
+    return parse_args, BaseArguments
+
+
+def read_arguments(argv: list[str], parse: Any, base_arguments: Any) -> Any:
+    """The arguments that all of ms-swift's commands share; training's own are left alone."""
+    command, *words = argv
+    # Else ms-swift takes more of them, and plugins, from an args.json in the model's folder.
+    words += ["--load_args", "false"]
+    if command == "pt":
+        for name, value in PLAIN_TEXT.items():
+            if f"--{name}" not in words:
+                words += [f"--{name}", value]
+    arguments, _ = parse(base_arguments, words)
+    return arguments
+
+
+def answer(part: dict[str, Any], look: Look, arguments: Any) -> None:
+    """Writes one part's verdicts: of the rows of a file, or of a data set from a hub."""
+    blind = ""
+    if getattr(look.template, "use_model", False):
+        blind = "this model's template needs the model itself to read a row"
+    verdicts: Iterator[list[Any]]
+    with open(part["verdicts"], "w", encoding="utf-8") as out:
+        if part.get("dataset"):
+            rows = hub_rows(part["dataset"], part["name"] == "eval", arguments)
+            count = len(rows)
+            verdicts = map(look.at, rows)
+        else:
+            chunks = list(chunks_of(part["rows"]))
+            count = sum(size for _, size in chunks)
+            verdicts = by_chunks(part["rows"], chunks, look)
+        header = {"versions": versions(), "rows": count, "blind": blind}
+        out.write(json.dumps(header) + "\n")
+        if not blind:
+            for verdict in told(verdicts, count, part["name"]):
+                out.write(json.dumps(verdict, ensure_ascii=False) + "\n")
+
+
+def hub_rows(dataset: str, evaluation: bool, arguments: Any) -> Any:
+    """The rows of a data set, downloaded and understood as training does it."""
+    try:
+        from swift.dataset import load_dataset  # type: ignore[import-not-found]
+    except ImportError:  # ms-swift 3
+        from swift.llm import load_dataset
+    rows, _ = load_dataset(
+        [dataset],
+        split_dataset_ratio=0.0,
+        shuffle=arguments.val_dataset_shuffle if evaluation else arguments.dataset_shuffle,
+        **arguments.get_dataset_kwargs(),
+    )
+    return rows
+
+
+def refuse_code_of_data_sets() -> None:
+    """ms-swift lets a data set on a hub bring code; here one that does is an error, before
+    training gets to load it."""
+    import datasets  # type: ignore[import-untyped]
+    import modelscope  # type: ignore[import-not-found]
+
+    modelscope.MsDataset.load = distrusting(modelscope.MsDataset.load)
+    datasets.load_dataset = distrusting(datasets.load_dataset)
+
+
+def distrusting(load: Any) -> Any:
+    """The same function, with trust_remote_code false whoever asks for it."""
+
+    def load_without_code(*args: Any, **kwargs: Any) -> Any:
+        if "trust_remote_code" in kwargs:
+            kwargs["trust_remote_code"] = False
+        return load(*args, **kwargs)
+
+    return load_without_code
+
+
+def chunks_of(path: str) -> Iterator[tuple[int, int]]:
+    """(offset, rows) of each run of lines that one process takes at a time."""
+    offset, begin, rows = 0, 0, 0
+    with open(path, "rb") as file:
+        for line in file:
+            offset += len(line)
+            rows += 1
+            if rows == CHUNK_ROWS:
+                yield begin, rows
+                begin, rows = offset, 0
+    if rows:
+        yield begin, rows
+
+
+_shared: tuple[str, Look] | None = None
+
+
+def by_chunks(path: str, chunks: list[tuple[int, int]], look: Look) -> Iterator[list[Any]]:
+    """The verdicts in the order of the rows; in several processes where there are many rows."""
+    global _shared
+    _shared = (path, look)
+    processes = min(PROCESSES_MAX, len(os.sched_getaffinity(0)))
+    if processes == 1 or sum(rows for _, rows in chunks) < PARALLEL_ROWS:
+        for chunk in chunks:
+            yield from look_at_chunk(chunk)
+        return
+    # Forked: a template cannot be pickled, and importing ms-swift takes seconds.
+    with multiprocessing.get_context("fork").Pool(processes) as pool:
+        for verdicts in pool.imap(look_at_chunk, chunks):
+            yield from verdicts
+
+
+def look_at_chunk(chunk: tuple[int, int]) -> list[list[Any]]:
+    """The verdicts on one run of lines."""
+    if _shared is None:
+        raise AssertionError("there are no rows to look at")
+    path, look = _shared
+    offset, rows = chunk
+    with open(path, "rb") as file:
+        file.seek(offset)
+        return [look.at(as_swift_reads(json.loads(file.readline()))) for _ in range(rows)]
+
+
+def as_swift_reads(row: dict[str, Any]) -> dict[str, Any]:
+    """A row as ms-swift has it once it is loaded."""
+    loaded: dict[str, Any] = {"messages": row["messages"]}
+    if row.get("images"):
+        loaded["images"] = [{"bytes": None, "path": path} for path in row["images"]]
+    return loaded
+
+
+def told(verdicts: Iterator[list[Any]], count: int, name: str) -> Iterator[list[Any]]:
+    """The same, saying now and then how far it is."""
+    last = time.monotonic()
+    for done, verdict in enumerate(verdicts, start=1):
+        yield verdict
+        if time.monotonic() - last >= TOLD_EVERY_SECONDS:
+            last = time.monotonic()
+            print(f"looked at {done:,} of {count:,} {name} rows", flush=True)
+
+
+def versions() -> dict[str, str]:
+    """The versions of what trains."""
+    found = {}
+    for name in LIBRARIES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+if __name__ == "__main__":
+    code = main()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)  # what it imported would take a second to be taken down

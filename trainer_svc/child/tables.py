@@ -1,0 +1,229 @@
+"""Finds the rows in a table, CSV or Parquet, a few at a time.
+
+Owns the way from cells to values: a cell that holds a list has it natively, in
+Parquet, or as JSON text. Only columns that mean something are read. Refuses a
+CSV whose quoting is broken, for nobody can tell then where the next row begins,
+and a Parquet file that is damaged (RunFailed, DATASET_INVALID). A row that alone
+is broken is told as such.
+"""
+
+import csv
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from trainer_svc.child.dialogue import FIELDS, format_of_fields, known_fields
+from trainer_svc.child.json_rows import UTF8_MARK, parse_json
+from trainer_svc.child.json_stream import VALUE_CHARS_MAX
+from trainer_svc.child.raw_row import RawRow, RowStream, data_failure
+
+PARQUET_MARK = b"PAR1"
+DELIMITERS = ",;\t"
+# Rows read from Parquet at a time: this many, or fewer if they are long.
+BATCH_ROWS_MAX = 32
+BATCH_BYTES = 8 << 20
+# A row of a Parquet file may have pictures in it.
+ROW_BYTES_MAX = 64 << 20
+READ_BYTES = 1 << 20
+REASON_CHARS_MAX = 300
+LIST_FIELDS = frozenset({"messages", "conversations", "conversation", "dialog", "history"})
+TEXT_OR_MESSAGES = ("prompt", "completion")
+
+
+def find_delimiter(head: bytes) -> str | None:
+    """What is between the columns of a CSV that begins with `head`, None if that is no header
+    of rows in a known format."""
+    text = head.removeprefix(UTF8_MARK).decode(errors="replace")
+    for delimiter in DELIMITERS:
+        try:
+            header = next(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter), [])
+        except csv.Error:
+            continue
+        if format_of_fields(name.strip() for name in header):
+            return delimiter
+    return None
+
+
+def csv_rows(path: Path, file: BinaryIO, delimiter: str) -> Iterator[RawRow]:
+    """The rows of a CSV file with a header; a row's line is where its record begins."""
+    csv.field_size_limit(VALUE_CHARS_MAX)
+    lines = _Lines(path, file)
+    records = csv.reader(lines, delimiter=delimiter, strict=True)
+    header: list[str] = []
+    while True:
+        lines.begin_record()
+        line = records.line_num + 1
+        try:
+            cells = next(records, None)
+        except csv.Error as error:
+            raise data_failure(f"{path}:{line}: malformed CSV: {error}") from None
+        if cells is None:
+            return
+        if not header:
+            header = _header(path, cells)
+        elif cells:  # an empty line is no row
+            yield _record(header, cells, line, lines.is_utf8)
+
+
+class _Lines:
+    """The lines of a CSV file as texts; the limit is on all those of one record together."""
+
+    def __init__(self, path: Path, file: BinaryIO) -> None:
+        self._path = path
+        self._file = file
+        self._number = 0
+        self._begin = 0
+        self._record_bytes = 0
+        self.is_utf8 = True
+
+    def begin_record(self) -> None:
+        self._begin = self._number + 1
+        self._record_bytes = 0
+        self.is_utf8 = True
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        line = self._file.readline(VALUE_CHARS_MAX)
+        if not line:
+            raise StopIteration
+        self._record_bytes += len(line)
+        if self._record_bytes >= VALUE_CHARS_MAX:
+            raise data_failure(
+                f"{self._path}:{self._begin}: a record of {VALUE_CHARS_MAX} bytes or more;"
+                " is a quotation mark not closed?"
+            )
+        self._number += 1
+        if self._number == 1:
+            line = line.removeprefix(UTF8_MARK)
+        try:
+            return line.decode()
+        except UnicodeDecodeError:
+            self.is_utf8 = False
+            return line.decode(errors="replace")
+
+
+def _header(path: Path, cells: Sequence[str]) -> list[str]:
+    names = [cell.strip() for cell in cells]
+    twice = sorted({name for name in names if names.count(name) > 1 and name in FIELDS})
+    if twice:
+        raise data_failure(f"{path}:1: the header names {', '.join(twice)} more than once")
+    return names
+
+
+def _record(header: Sequence[str], cells: Sequence[str], line: int, is_utf8: bool) -> RawRow:
+    if not is_utf8:
+        return RawRow(None, line, broken="malformed CSV: not UTF-8")
+    if len(cells) != len(header):
+        found = f"expected {len(header)} cells, as in the header, found {len(cells)}"
+        return RawRow(None, line, broken=f"malformed CSV: {found}")
+    named = zip(header, cells, strict=True)
+    return _row({name: cell for name, cell in named if name in FIELDS}, line)
+
+
+def parquet_rows(path: Path) -> Iterator[RawRow]:
+    """The rows of a Parquet file; its row numbers are the places."""
+    import pyarrow as pa  # type: ignore[import-untyped]  # no stubs
+
+    try:
+        for number, row in enumerate(_parquet_rows(path), start=1):
+            if isinstance(row, str):
+                yield RawRow(None, number, "row ", broken=row)
+            else:
+                yield _row(row, number, "row ")
+    except MemoryError:
+        raise
+    except (pa.ArrowException, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        reason = str(error).splitlines()[0][:REASON_CHARS_MAX]
+        raise data_failure(f"{path}: malformed Parquet: {reason}") from None
+
+
+def _parquet_rows(path: Path) -> Iterator[dict[str, Any] | str]:
+    """Rows, and for each that cannot be read what is wrong with it."""
+    import pyarrow.parquet as pq  # type: ignore[import-untyped]  # no stubs
+
+    # Without a pre-buffer: that would be all of a row group at once.
+    with pq.ParquetFile(path, buffer_size=READ_BYTES, pre_buffer=False) as file:
+        columns = _columns(path, file.schema_arrow.names)
+        for group in range(file.num_row_groups):
+            batches = file.iter_batches(
+                batch_size=_batch_rows(file.metadata.row_group(group)),
+                row_groups=[group],
+                columns=columns,
+                use_threads=False,
+            )
+            for batch in batches:
+                yield from _batch_values(batch)
+
+
+def _columns(path: Path, names: Sequence[str]) -> list[str]:
+    if not format_of_fields(names):
+        found = ", ".join(map(str, names[:8])) or "none"
+        raise data_failure(f"{path}: expected {known_fields()}, found the columns {found}")
+    return [name for name in names if name in FIELDS]
+
+
+def _batch_rows(group: Any) -> int:
+    size = sum(group.column(at).total_uncompressed_size for at in range(group.num_columns))
+    row_bytes = max(1, size // max(1, group.num_rows))
+    return int(max(1, min(BATCH_ROWS_MAX, BATCH_BYTES // row_bytes)))
+
+
+def _batch_values(batch: Any) -> Iterator[dict[str, Any] | str]:
+    one_by_one = batch.nbytes > ROW_BYTES_MAX
+    if not one_by_one:
+        with suppress(UnicodeDecodeError):  # some row's; to find out which
+            values = batch.to_pylist()
+            yield from values
+            return
+    for at in range(batch.num_rows):
+        row = batch.slice(at, 1)
+        if row.nbytes > ROW_BYTES_MAX:
+            yield f"a row of more than {ROW_BYTES_MAX} bytes"
+            continue
+        try:
+            yield row.to_pylist()[0]
+        except UnicodeDecodeError:
+            yield "not UTF-8"
+
+
+def _row(cells: Mapping[str, Any], line: int, unit: str = "") -> RawRow:
+    """The row in `cells`, lists that are written as JSON text read."""
+    values = dict(cells)
+    for name, cell in cells.items():
+        if not isinstance(cell, str):
+            continue
+        problem = ""
+        if name in LIST_FIELDS or (name == "images" and cell.lstrip()[:1] in ("[", "{")):
+            values[name], problem = parse_json(cell) if cell.strip() else (None, "")
+        elif name in TEXT_OR_MESSAGES:
+            values[name] = _messages_or_text(cell)
+        if problem:
+            return RawRow(None, line, unit, broken=f"column {name!r}: {problem}")
+    return RawRow(values, line, unit)
+
+
+def _messages_or_text(cell: str) -> Any:
+    """A list of messages, if that is what the text says. Other JSON is a text like any other."""
+    if not cell.lstrip().startswith("[{"):
+        return cell
+    value, problem = parse_json(cell)
+    if problem or not all(
+        isinstance(item, dict) and "role" in item and "content" in item for item in value
+    ):
+        return cell
+    return value
+
+
+def with_lists(rows: Iterator[RawRow]) -> RowStream:
+    """Rows of a table that somebody else has read (a hub's), lists written as JSON text read."""
+    for row in rows:
+        if isinstance(row.value, Mapping):
+            yield _row(row.value, row.line, row.unit)
+        else:
+            yield row
