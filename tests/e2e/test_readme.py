@@ -83,3 +83,21 @@ def test_the_command_line(stack: Stack, assets: Assets, client: Client) -> None:
     lines = [json.loads(line) for line in printed.splitlines()]
     assert any("train_metrics" in json.dumps(line) for line in lines)
     assert (stack.outputs / "first" / "adapter_model.safetensors").is_file()
+
+
+def test_the_commands_about_pictures_and_recipes(
+    stack: Stack, assets: Assets, client: Client
+) -> None:
+    (pictures,) = blocks("console", "--model-kind vlm")
+    (recipes,) = blocks("console", "recipes list")
+
+    planned = run(["bash", "-euc", pictures.replace("--watch", "--validate-only")], stack.address)
+    printed = run(["bash", "-euc", filled_in(recipes, stack, assets)], stack.address)
+
+    assert "swift sft" in planned
+    for name in ("llm-swift", "vlm-swift", "dialogue-qlora", "tiny-cpu-qlora", "tiny-cpu-swift"):
+        assert name in printed
+    assert "--model Qwen/Qwen2.5-7B-Instruct" in printed
+    (made,) = client.jobs.list(filter='output_dir = "chat"')
+    assert made.proto.recipe == "recipes/dialogue-qlora@1"
+    made.cancel()
