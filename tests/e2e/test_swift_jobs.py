@@ -226,6 +226,30 @@ def test_one_list_holds_both_kinds_and_filters_tell_them_apart(
     assert not set(of_pictures) & set(of_text)
 
 
+@pytest.mark.parametrize(
+    ("recipe", "options"),
+    [
+        ("tiny-cpu-qlora", []),
+        ("tiny-cpu-swift", ["--swift", "model_type=qwen3", "--swift", "template=qwen3"]),
+    ],
+)
+def test_a_shipped_recipe_for_a_cpu_trains(
+    stack: Stack, assets: Assets, recipe: str, options: list[str]
+) -> None:
+    done = tunewright(
+        stack, "jobs", "create", "--recipe", recipe, "--model", assets.model,
+        "--data", assets.train, "--output-dir", recipe, "--set", "max_steps=4", "--watch",
+        *options,
+    )  # fmt: skip
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    with Client(stack.address) as client:
+        (job,) = client.jobs.list(filter=f'output_dir = "{recipe}"')
+    assert job.proto.recipe == f"recipes/{recipe}@1"
+    assert job.proto.progress.step == 4
+    assert (stack.outputs / recipe / "adapter_model.safetensors").is_file()
+
+
 def test_validate_only_prints_the_command(stack: Stack) -> None:
     done = tunewright(
         stack, "jobs", "create", "--recipe", "llm-swift", "--gpu", "0", "--output-dir", "llm_test",
