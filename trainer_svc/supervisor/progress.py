@@ -60,6 +60,8 @@ class ProgressReader:
             self._progress.eval_loss = entry.eval_metrics.loss
         elif kind == "checkpoint_saved" and not entry.checkpoint_saved.record_only:
             self._progress.checkpoint_step = entry.checkpoint_saved.step
+            # ms-swift need not have logged the step that it saved.
+            self._progress.step = max(self._progress.step, entry.checkpoint_saved.step)
         elif kind == "data_prepared":
             self._progress.phase = "preparing data"
         elif kind == "event":
