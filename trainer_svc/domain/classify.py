@@ -22,6 +22,17 @@ from trainer_svc.domain.failure_messages import (
 from trainer_svc.domain.runs import Cause, Ending, Failure, RunOutcome, StopMode
 
 _MESSAGE_CHARS_MAX = 2000
+# What drivers, the kernel and other ranks say by themselves. Of anything else only an
+# exception counts: libraries warn of modules and of remote code in runs that go well.
+_TOLD_WITHOUT_A_TRACEBACK = frozenset(
+    {
+        Cause.GPU_FAULT,
+        Cause.GPU_OUT_OF_MEMORY,
+        Cause.HOST_OUT_OF_MEMORY,
+        Cause.DISTRIBUTED,
+        Cause.DISK_FULL,
+    }
+)
 # What a shell, or a launcher, makes of a child that was ended by a signal.
 _EXIT_OF_SIGNAL = 128
 _EXIT_OF_SIGKILL = _EXIT_OF_SIGNAL + signal.SIGKILL
@@ -132,7 +143,7 @@ def _found(facts: EndFacts) -> Failure:
     if seen is not None:
         cause = cause_of(seen.text) or Cause.INTERNAL
         return replace(_failure(facts, cause, seen.text), exception_type=seen.type_name)
-    if known is not None and ended.code != 0:
+    if known is not None and ended.code != 0 and known[0] in _TOLD_WITHOUT_A_TRACEBACK:
         return _failure(facts, *known)
     return _failure(facts, Cause.CRASHED, _wordless(ended))
 

@@ -97,7 +97,7 @@ MESSAGES: Sequence[Message] = (
         Cause.DATASET_INVALID,
         "Use a data set of plain files (JSON, CSV, Parquet): this one brings code.",
     ),
-    Message(r"trust_remote_code", Cause.MODEL_INVALID),
+    Message(r"`trust_remote_code=True`", Cause.MODEL_INVALID),
     Message(r"The local path does not exist, dataset_id", Cause.DATASET_INVALID),
     Message(r"Failed to retrieve the dataset|DatasetNotFoundError", Cause.DATASET_INVALID),
     Message(

@@ -103,3 +103,18 @@ def test_a_trainer_that_the_memory_killer_ended_ran_out_of_memory() -> None:
     exited = ExitRecord(128 + signal.SIGKILL, None, killed_by_us=False, oom_kills=1)
 
     assert failure_of("{'loss': '8.294'}\n", exited).cause is Cause.HOST_OUT_OF_MEMORY
+
+
+@pytest.mark.parametrize("code", [139, 134, 1])
+def test_what_ms_swift_prints_in_every_run_is_not_why_it_died(code: int) -> None:
+    tail = (
+        "[WARNING:swift] Loading model from '/models/a' with trust_remote_code=True. This will"
+        " execute custom Python code shipped in the model repository\n"
+        "[WARNING:datasets] `trust_remote_code` is not supported anymore.\n"
+        "Train:  40%|####      | 40/100 [00:04<00:06, 9.8it/s]\n"
+    )
+
+    failure = failure_of(tail, ExitRecord(code, None, killed_by_us=False))
+
+    assert failure.cause is Cause.CRASHED
+    assert "remote" not in failure.message

@@ -308,7 +308,9 @@ class Hyperparameters(_message.Message):
     dataloader_num_workers: _builtins.int
     """Processes that prepare batches, 0 to 64. Default 0."""
     bf16: _builtins.bool
-    """bf16 arithmetic. Default: where the hardware has it."""
+    """bf16 arithmetic. Default: where the hardware has it; with BACKEND_SWIFT
+    the model's own type, and float32 on a CPU.
+    """
     optim: _builtins.str
     """Name of the optimizer ("adamw_torch", "paged_adamw_8bit", "adamw_8bit",
     "sgd", "adafactor"). Default "adamw_torch".
@@ -617,7 +619,9 @@ class JobSpec(_message.Message):
     not absolute, not taken by another job.
     """
     system_prompt: _builtins.str
-    """Put before each dialogue that has no system message. Empty means none."""
+    """Put before each dialogue that has no system message. Empty means none;
+    with BACKEND_SWIFT the dialogue template's own default.
+    """
     model_kind: Global___ModelKind.ValueType
     """What the model reads."""
     strict: _builtins.bool
