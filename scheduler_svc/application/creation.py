@@ -58,6 +58,11 @@ class NewJob:
     display_name: str = ""
     labels: Mapping[str, str] = field(default_factory=dict)
     priority: int = 0
+    asked: Mapping[str, object] | None = None
+    """What was set of a spec that is whole, without defaults: they change from version to version.
+
+    It tells one request from another. None: the whole spec does.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,13 +85,16 @@ class Creation:
 
     def create(self, new: NewJob, options: NewJobOptions) -> Job:
         """Stores a new job; the same request_id with the same request answers with the same."""
-        fingerprint = _fingerprint(
-            "create",
-            [new.display_name, dict(new.labels), new.priority, *_asked(new.spec)],
-            [options.job_id, options.hold],
-        )
+        fingerprints = [
+            _fingerprint(
+                "create",
+                [new.display_name, dict(new.labels), new.priority, *asked],
+                [options.job_id, options.hold],
+            )
+            for asked in _asked(new)
+        ]
         return self._idempotent(
-            options.request_id, fingerprint, lambda tx: self._job_of(tx, new, options)
+            options.request_id, fingerprints, lambda tx: self._job_of(tx, new, options)
         )
 
     def draft(self, new: NewJob, options: NewJobOptions) -> Job:
@@ -103,7 +111,7 @@ class Creation:
 
     def retry(self, job_id: JobId, output_dir: str, request_id: str) -> Job:
         """Stores a new job like one that has ended."""
-        fingerprint = _fingerprint("retry", [job_id], [output_dir])
+        fingerprints = [_fingerprint("retry", [job_id], [output_dir])]
 
         def again(tx: Writing) -> Job:
             old = tx.job(job_id)
@@ -121,18 +129,22 @@ class Creation:
             job = self._job_of(tx, new, NewJobOptions())
             return replace(job, retry_of=old.job_id, recipe=old.recipe)
 
-        return self._idempotent(request_id, fingerprint, again)
+        return self._idempotent(request_id, fingerprints, again)
 
-    def _idempotent(self, request_id: str, fingerprint: str, make: Callable[[Writing], Job]) -> Job:
+    def _idempotent(
+        self, request_id: str, fingerprints: Sequence[str], make: Callable[[Writing], Job]
+    ) -> Job:
+        """Any of the fingerprints is that of the same request; the first one is stored."""
+
         def once() -> Job:
             with self._store.write() as tx:
-                known = _known(tx, request_id, fingerprint) if request_id else None
+                known = _known(tx, request_id, fingerprints) if request_id else None
                 if known is not None:
                     return known
                 self._check_queue(tx)
                 job = make(tx)
                 if request_id:
-                    tx.insert_request(StoredRequest(request_id, fingerprint, job.job_id))
+                    tx.insert_request(StoredRequest(request_id, fingerprints[0], job.job_id))
                 _store_new(tx, job)
                 return job
 
@@ -170,11 +182,17 @@ def _resolved(tx: Reading, spec: JobSpec | FromRecipe) -> tuple[JobSpec, str]:
     return resolved, view.ref.name
 
 
-def _asked(spec: JobSpec | FromRecipe) -> list[object]:
-    """What a request says of the spec: not what a recipe made of it, which may change."""
-    if isinstance(spec, JobSpec):
-        return [spec.to_json()]
-    return [spec.ref.name, dict(spec.given)]
+def _asked(new: NewJob) -> list[list[object]]:
+    """What a request says of the spec, as it was fingerprinted by this version and before.
+
+    Not what a recipe or a default made of it, which may change.
+    """
+    if isinstance(new.spec, FromRecipe):
+        return [[new.spec.ref.name, dict(new.spec.given)]]
+    # Requests were stored under the spec with every default. That still finds those of a version
+    # with the same fields; with fewer, their text cannot be made again, and they are not found.
+    whole: list[object] = [new.spec.to_json()]
+    return [whole] if new.asked is None else [[dict(new.asked)], whole]
 
 
 def _store_new(tx: Writing, job: Job) -> None:
@@ -183,11 +201,11 @@ def _store_new(tx: Writing, job: Job) -> None:
     tx.append_entry(job.job_id, entries.state_change(None, job, job.create_time))
 
 
-def _known(tx: Writing, request_id: str, fingerprint: str) -> Job | None:
+def _known(tx: Writing, request_id: str, fingerprints: Sequence[str]) -> Job | None:
     stored = tx.request(request_id)
     if stored is None:
         return None
-    if stored.fingerprint != fingerprint:
+    if stored.fingerprint not in fingerprints:
         raise RequestIdReused(request_id, stored.job_id)
     job = tx.job(stored.job_id)
     if job is None:

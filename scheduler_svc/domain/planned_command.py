@@ -1,7 +1,8 @@
 """The command that a job's training child would run, as far as it can be said beforehand.
 
-Pure. What only the run knows stands in angle brackets; a data file is read and
-checked first, and its checked copy is what the command gets.
+Pure. The model and the data stand there as the spec has them, hub ids too: it is
+what people know. The run gets the model's local folder and checked copies of the
+data in their place. What only the run knows stands in angle brackets.
 """
 
 from __future__ import annotations

@@ -190,8 +190,10 @@ def _value(field: query.Field, operator: query.Operator, text: str) -> query.Val
     if field in _CHOICES:
         return _choice(*_CHOICES[field], text)
     if field is query.Field.RECIPE and "@" not in text:
+        name = text[:80].removeprefix("recipes/")
         raise BadFilter(
-            f"a job's recipe has a version, as in {text[:80]}@1; recipe:{text[:80]}@ finds them all"
+            f"a job's recipe has a version, as in {name}@1; "
+            f'recipe:"recipes/{name}@" finds them all'
         )
     collection = _COLLECTIONS.get(field, "")
     return text if text.startswith(collection) else collection + text

@@ -37,6 +37,7 @@ def creation_of(
     labels.check_request_id(request.request_id, noted)
     labels.check_id("job_id", request.job_id, noted)
     _check_record(request.job, limits, noted)
+    bad = {one.field for one in noted.found}
     spec = (_from_recipe if request.job.recipe else _spec_of)(request.job, noted)
     if not isinstance(spec, FromRecipe):
         noted.refuse_any()
@@ -46,8 +47,17 @@ def creation_of(
         display_name=request.job.display_name,
         labels=dict(request.job.labels),
         priority=request.job.priority,
+        # Read a second time, and all of it known: what is not has been refused above.
+        asked=None if isinstance(spec, FromRecipe) else values_from_proto(request.job.spec, []),
     )
-    return new, NewJobOptions(request.request_id, request.job_id, request.hold)
+    # A bad id is refused with all else, and nothing is looked up by it before: a database may
+    # not even take it as a text.
+    options = NewJobOptions(
+        request_id="" if "request_id" in bad else request.request_id,
+        job_id="" if "job_id" in bad else request.job_id,
+        hold=request.hold,
+    )
+    return new, options
 
 
 def edit_of(

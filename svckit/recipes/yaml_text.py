@@ -51,7 +51,7 @@ def read_yaml(text: str) -> object:
         raise BadYaml(" ".join(str(error).split())) from None
     except BadYaml:
         raise
-    except ValueError as error:  # "!!int x", or a number of thousands of digits
+    except ValueError as error:  # a number of thousands of digits
         raise BadYaml(f"has a value that cannot be read: {error}") from None
 
 
@@ -61,6 +61,10 @@ def _refuse_bombs(text: str) -> None:
     for event in yaml.parse(text, _Loader):
         if isinstance(event, yaml.AliasEvent):
             raise BadYaml(f"{_line(event.start_mark)}: aliases (*{event.anchor}) cannot be used")
+        tag = getattr(event, "tag", None)
+        if tag is not None:
+            told = tag.replace(_TAG, "!!")[:80]
+            raise BadYaml(f"{_line(event.start_mark)}: tags ({told}) cannot be used")
         if isinstance(event, yaml.CollectionStartEvent):
             depth += 1
         if isinstance(event, yaml.CollectionEndEvent):

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path, PurePath
 from typing import Any, TypeAlias, TypedDict
+
+from google.protobuf.descriptor import Descriptor
 
 from tunewright.fields import Problems, did_you_mean, fill
 from tunewright.v1 import job_pb2, job_service_pb2, recipe_service_pb2, spec_pb2
@@ -23,7 +25,8 @@ DataArgument: TypeAlias = "str | os.PathLike[str] | Mapping[str, object] | spec_
 class JobArguments(TypedDict, total=False):
     """What `jobs.create` takes. Everything but model, train_data and output_dir may be left out.
 
-    With a recipe, what it requires must be given, and nothing that it does not name.
+    With a recipe, what it requires must be given, and nothing that it does not name; a text,
+    a list or a number that is empty or 0 cannot take the place of what it says.
     """
 
     # Name of a recipe, "llm-swift", or of one version of it, "llm-swift@1".
@@ -96,6 +99,7 @@ _IN_RETRY = {"attempts_max": "attempts_max", "retry_backoff": "backoff"}
 _IN_JOB = {"display_name", "labels", "priority"}
 _IN_REQUEST = {"hold", "validate_only", "job_id", "request_id"}
 _SPEC_PATH = "job.spec"
+_STAYS = "cannot be made empty; with a recipe, an empty value or 0 is the same as none"
 
 
 def create_job(
@@ -115,6 +119,8 @@ def create_job(
         request.job.recipe = recipe_name(given.get("recipe", ""))
     else:
         problems.add("job.recipe", f"expected text, got {given['recipe']!r:.60}")
+    if given.get("recipe"):
+        _refuse_empty(given, problems)
     if "spec" in given:
         _take_spec(request.job, given, problems)
     else:
@@ -202,19 +208,57 @@ def _take_spec(job: job_pb2.Job, given: Mapping[str, Any], problems: Problems) -
     fill(job, {"spec": given["spec"]}, "job", problems)
 
 
+def _refuse_empty(given: Mapping[str, Any], problems: Problems) -> None:
+    """On the wire these would look as if nobody had given them, and the recipe's would be taken."""
+    parts: dict[str, Any] = _only(given, _IN_SPEC | {"train_data", "eval_data"})
+    parts["resources"] = _only(given, _IN_RESOURCES)
+    parts["retry_policy"] = _policy(given)
+    model, revision = given.get("model"), given.get("model_revision")
+    parts["model"] = dict(model) if isinstance(model, Mapping) else {"name": model}
+    if revision is not None:
+        parts["model"]["revision"] = revision
+    _note_empty(spec_pb2.JobSpec.DESCRIPTOR, parts, _SPEC_PATH, problems)
+
+
+def _note_empty(kind: Descriptor, values: Mapping[str, Any], path: str, problems: Problems) -> None:
+    for name, value in values.items():
+        field, place = kind.fields_by_name.get(name), f"{path}.{name}"
+        if field is None:
+            continue
+        if not field.has_presence and _is_empty(value):
+            problems.add(place, _STAYS)
+        elif field.is_repeated and field.message_type:
+            items = value if isinstance(value, list | tuple) else [value]
+            for index, item in enumerate(items):
+                if isinstance(item, Mapping):
+                    _note_empty(field.message_type, item, f"{place}[{index}]", problems)
+        elif field.message_type and isinstance(value, Mapping):
+            _note_empty(field.message_type, value, place, problems)
+
+
+def _is_empty(value: Any) -> bool:
+    return isinstance(value, int | float | Collection) and not value
+
+
 def _fill_spec(spec: spec_pb2.JobSpec, given: Mapping[str, Any], problems: Problems) -> None:
     fill(spec, _only(given, _IN_SPEC), _SPEC_PATH, problems)
     _fill_model(spec, given, problems)
     for part in ("train_data", "eval_data"):
         _fill_data(spec, part, given, problems)
+    if "format" in given and not (spec.train_data or spec.eval_data):
+        problems.add("format", "needs train_data or eval_data")
     resources = _only(given, _IN_RESOURCES)
     if isinstance(resources.get("trainer"), str):
         resources["trainer"] = trainer_name(resources["trainer"])
     if resources:
         fill(spec.resources, resources, f"{_SPEC_PATH}.resources", problems)
-    policy = {_IN_RETRY[name]: given[name] for name in _IN_RETRY if name in given}
+    policy = _policy(given)
     if policy:
         fill(spec.retry_policy, policy, f"{_SPEC_PATH}.retry_policy", problems)
+
+
+def _policy(given: Mapping[str, Any]) -> dict[str, Any]:
+    return {_IN_RETRY[name]: given[name] for name in _IN_RETRY if name in given}
 
 
 def _fill_model(spec: spec_pb2.JobSpec, given: Mapping[str, Any], problems: Problems) -> None:

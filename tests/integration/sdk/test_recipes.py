@@ -252,6 +252,40 @@ def test_a_folder_is_named_after_the_recipe_where_none_is_given(tunewright: Tune
     assert json.loads(done.stdout)["spec"]["output_dir"].startswith("llm-swift-20")
 
 
+@pytest.mark.parametrize("overridable", ["", "overridable: {output_dir: }"])
+def test_a_recipe_s_own_folder_is_taken_where_none_is_given(
+    tunewright: Tunewright, client: Client, overridable: str
+) -> None:
+    text = TEXT.replace("spec:", "spec:\n  output_dir: ours")
+    text = text.replace("required: [output_dir]", "required: []")
+    text = re.sub("overridable: .*", overridable, text)
+    client.recipes.create("tiny", text)
+
+    done = tunewright("jobs", "create", "--recipe", "tiny", "--json")
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert json.loads(done.stdout)["spec"]["output_dir"] == "ours"
+
+
+def test_what_is_typed_empty_is_refused_with_a_recipe(tunewright: Tunewright) -> None:
+    done = tunewright(
+        "jobs", "create", "--recipe", "tiny-cpu-swift", "--model", "a/b", "--data", "c/d",
+        "--output-dir", "", "--system-prompt", "", "--set", "target_modules=",
+        "--swift", "template=", "--attempts", "0", "--gpus", "0",
+    )  # fmt: skip
+
+    told = "cannot be made empty; with a recipe, an empty value or 0 is the same as none"
+    assert done.returncode == 2
+    assert sorted(done.stderr.splitlines()) == [
+        f"error: hyperparameters.target_modules: {told}",
+        f"error: output_dir: {told}",
+        f"error: resources.gpu_count: {told}",
+        f"error: retry_policy.attempts_max: {told}",
+        f"error: swift.template: {told}",
+        f"error: system_prompt: {told}",
+    ]
+
+
 def test_a_refused_override_is_printed_with_its_field(tunewright: Tunewright) -> None:
     done = tunewright(
         "jobs", "create", "--recipe", "llm-swift", "--set", "lora_r=64", "--no-strict",

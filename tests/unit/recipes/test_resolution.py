@@ -112,6 +112,69 @@ def test_defaults_follow_what_was_given_and_not_what_stood_before():
     assert spec.resources.gpu_count == 2
 
 
+@pytest.mark.parametrize(
+    ("overridable", "values", "refused"),
+    [
+        (
+            "{resources: , resources.gpu_count: {maximum: 1}}",
+            {"resources": {"gpu_ids": ["0", "1", "2"]}},
+            ("job.spec.resources.gpu_count", "recipe r allows at most 1; it comes to 3"),
+        ),
+        (
+            "{hyperparameters: , hyperparameters.per_device_eval_batch_size: {maximum: 4}}",
+            {"hyperparameters": {"per_device_train_batch_size": 64}},
+            (
+                "job.spec.hyperparameters.per_device_eval_batch_size",
+                "recipe r allows at most 4; it comes to 64",
+            ),
+        ),
+    ],
+)
+def test_a_range_also_holds_for_a_value_that_follows_from_another(overridable, values, refused):
+    text = spec_only("train_data: [{format: lccc}]", f"overridable: {overridable}")
+
+    found = refusals_of(text, {**GIVEN, **values})
+
+    assert found == [refused]
+
+
+def limited_to_steps(overridable):
+    return spec_only("hyperparameters: {max_steps: 20}", f"overridable: {overridable}")
+
+
+@pytest.mark.parametrize(
+    ("given", "steps"),
+    [
+        ({"num_train_epochs": 2.0}, -1),
+        ({"num_train_epochs": 2.0, "max_steps": 7}, 7),
+        ({"lora_r": 4}, 20),
+    ],
+)
+def test_epochs_of_the_caller_take_the_place_of_the_recipe_s_steps(given, steps):
+    text = limited_to_steps("{hyperparameters: }")
+
+    spec = resolve(parse_recipe(text), "r", {**GIVEN, "hyperparameters": given})
+
+    assert spec.hyperparameters.max_steps == steps
+
+
+@pytest.mark.parametrize(
+    ("overridable", "told"),
+    [
+        ("{hyperparameters.num_train_epochs: }", "does not let it be changed"),
+        ("{hyperparameters: , hyperparameters.max_steps: {minimum: 1}}", "allows at least 1"),
+        ("{hyperparameters: , hyperparameters.max_steps: {maximum: 50}}", "allows at most 50"),
+    ],
+)
+def test_epochs_that_cannot_take_the_place_of_the_recipe_s_steps_are_refused(overridable, told):
+    values = {**GIVEN, "hyperparameters": {"num_train_epochs": 2.0}}
+
+    refused = refusals_of(limited_to_steps(overridable), values)
+
+    sentence = f"has no effect: max_steps is 20, and recipe r {told}"
+    assert refused == [("job.spec.hyperparameters.num_train_epochs", sentence)]
+
+
 LEFT_OPEN = {"output_dir", *parse_recipe(PLAIN).overridable}
 
 

@@ -193,3 +193,15 @@ def test_a_tiny_one_takes_a_model_and_data_and_a_cpu_slot(recipe_id, backend, fo
     assert spec.hyperparameters.gradient_checkpointing is False
     assert 0 < spec.hyperparameters.max_steps <= 50
     assert refused_fields(recipe_id) == {"model", "train_data", "output_dir"}
+
+
+@pytest.mark.parametrize("recipe_id", ["tiny-cpu-qlora", "tiny-cpu-swift"])
+def test_a_tiny_one_trains_for_the_epochs_that_are_asked_for(recipe_id):
+    spec = resolved(
+        recipe_id,
+        model={"name": "/models/tiny"},
+        train_data=[{"source": "/data/rows.jsonl"}],
+        hyperparameters={"num_train_epochs": 2.0},
+    )
+
+    assert (spec.hyperparameters.num_train_epochs, spec.hyperparameters.max_steps) == (2.0, -1)

@@ -73,6 +73,29 @@ def test_another_request_with_the_same_id_is_refused(new: NewJob, options: NewJo
         world.scheduler.jobs.create(new, options)
 
 
+def test_a_request_sent_again_is_the_same_though_defaults_have_changed() -> None:
+    world, options = World(), NewJobOptions(request_id="r1")
+    asked = {"output_dir": "out"}
+    before = spec()
+    after = before.model_copy(update={"max_dropped_fraction": 0.5})
+    first = world.scheduler.jobs.create(NewJob(before, asked=asked), options)
+
+    second = world.scheduler.jobs.create(NewJob(after, asked=asked), options)
+
+    assert first.job == second.job
+    with pytest.raises(RequestIdReused):
+        world.scheduler.jobs.create(NewJob(before, asked={**asked, "strict": True}), options)
+
+
+def test_a_request_that_was_stored_under_its_whole_spec_is_still_known() -> None:
+    world, options = World(), NewJobOptions(request_id="r1")
+    first = world.scheduler.jobs.create(NewJob(spec()), options)
+
+    second = world.scheduler.jobs.create(NewJob(spec(), asked={"output_dir": "out"}), options)
+
+    assert first.job == second.job
+
+
 def test_a_taken_folder_is_refused_and_leaves_nothing() -> None:
     world = World()
     first = world.create("a/b")

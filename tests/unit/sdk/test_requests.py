@@ -108,6 +108,56 @@ def test_a_recipe_that_is_no_text_is_refused() -> None:
     assert violations_of(recipe=3) == (Violation("job.recipe", "expected text, got 3"),)
 
 
+@pytest.mark.parametrize(
+    ("given", "path"),
+    [
+        ({"system_prompt": ""}, "system_prompt"),
+        ({"output_dir": ""}, "output_dir"),
+        ({"eval_data": []}, "eval_data"),
+        ({"eval_data": {"source": "/v", "split": ""}}, "eval_data[0].split"),
+        ({"train_data": ["/d", {"source": "/d", "split": ""}]}, "train_data[1].split"),
+        ({"swift": {"model_type": ""}}, "swift.model_type"),
+        ({"hyperparameters": {"target_modules": ()}}, "hyperparameters.target_modules"),
+        ({"model": ""}, "model.name"),
+        ({"model_revision": ""}, "model.revision"),
+        ({"gpu_count": 0}, "resources.gpu_count"),
+        ({"gpu_ids": []}, "resources.gpu_ids"),
+        ({"trainer": ""}, "resources.trainer"),
+        ({"attempts_max": 0}, "retry_policy.attempts_max"),
+    ],
+)
+def test_an_empty_value_that_would_be_lost_is_refused_with_a_recipe(
+    given: dict[str, Any], path: str
+) -> None:
+    told = "cannot be made empty; with a recipe, an empty value or 0 is the same as none"
+
+    assert violations_of(recipe="r", **given) == (Violation(f"job.spec.{path}", told),)
+
+
+def test_an_empty_value_that_a_proto_can_hold_goes_to_a_recipe() -> None:
+    hyperparameters = {"lora_dropout": 0, "packing": False, "lr_scheduler_type": ""}
+
+    spec = spec_of(
+        recipe="r", strict=False, max_dropped_fraction=0, hyperparameters=hyperparameters
+    )
+
+    assert (spec.HasField("strict"), spec.HasField("max_dropped_fraction")) == (True, True)
+    assert [one.name for one, _ in spec.hyperparameters.ListFields()] == [
+        "lr_scheduler_type", "packing", "lora_dropout",
+    ]  # fmt: skip
+
+
+def test_an_empty_value_without_a_recipe_means_the_default() -> None:
+    assert spec_of(system_prompt="", eval_data=[]) == spec_of()
+
+
+def test_a_format_needs_data_that_it_is_the_format_of() -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        create_job({"recipe": "r", "format": "lccc", "output_dir": "o"}, "id")
+
+    assert caught.value.violations == (Violation("format", "needs train_data or eval_data"),)
+
+
 def test_nothing_is_judged_that_a_proto_can_hold() -> None:
     request = create_job({"hyperparameters": {"learning_rate": -1}, "priority": 10**6}, "id")
 

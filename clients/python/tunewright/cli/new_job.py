@@ -18,6 +18,7 @@ from tunewright.cli.follow import KINDS_FOR_PEOPLE, follow, print_outcome
 from tunewright.cli.options import Address, AsJson, client_for
 from tunewright.cli.output import json_line, print_fields, say
 from tunewright.cli.views import view_for
+from tunewright.client import Client
 from tunewright.jobs import Job
 from tunewright.requests import JobArguments
 from tunewright.v1 import spec_pb2
@@ -58,7 +59,6 @@ def create(
     """Hand in a job. With --watch, exit code 0 only if it SUCCEEDED."""
     if watch and (hold or validate_only):
         raise CommandError("--watch does not go with --hold and --validate-only")
-    named_after = recipe or model
     arguments = _given(
         recipe=recipe,
         spec=spec_file and _spec_in(spec_file),
@@ -73,7 +73,7 @@ def create(
         system_prompt=system_prompt,
         backend=backend,
         swift=values.swift_options(swift or ()),
-        output_dir=output_dir or _new_output_dir(named_after, spec_file),
+        output_dir=output_dir,
         **_resources(cpu, gpu, gpus, gpu_memory, trainer),
         run_timeout=run_timeout and values.seconds(run_timeout, "--run-timeout"),
         attempts_max=attempts,
@@ -85,6 +85,9 @@ def create(
         validate_only=validate_only,
     )
     with client_for(address) as client:
+        # A spec in a file has a folder of its own.
+        if "output_dir" not in arguments and spec_file is None:
+            _name_folder(arguments, client)
         job = client.jobs.create(**arguments)
         return _tell(job, watch, as_json)
 
@@ -120,11 +123,14 @@ def _plan_fields(job: Job) -> list[tuple[str, str]]:
     ]
 
 
-def _new_output_dir(named_after: str | None, spec_file: Path | None) -> str | None:
-    """A name for the folder where none was given; a spec in a file has one of its own."""
-    if named_after is None or spec_file is not None:
-        return None
-    return values.new_output_dir(named_after.partition("@")[0], datetime.now(UTC))
+def _name_folder(arguments: JobArguments, client: Client) -> None:
+    """A new name for the folder, where nobody else has one: not for a recipe that fixes it."""
+    recipe = arguments.get("recipe", "")
+    if recipe and "output_dir" not in client.recipes.get(recipe).required_fields:
+        return
+    named_after = str(recipe or arguments.get("model", "")).partition("@")[0]
+    if named_after:
+        arguments["output_dir"] = values.new_output_dir(named_after, datetime.now(UTC))
 
 
 def _resources(
@@ -146,8 +152,13 @@ def _resources(
 
 
 def _given(**arguments: Any) -> JobArguments:
-    """What was typed; what was not is left to the service's defaults."""
-    typed = {name: value for name, value in arguments.items() if value not in (None, [], {}, "")}
+    """What was typed; what was not is left to the service's defaults.
+
+    Without a recipe an empty text leaves it to them too; with one it means something else
+    than what the recipe says, and the SDK refuses it.
+    """
+    unset: tuple[object, ...] = (None, [], {}) if arguments["recipe"] else (None, [], {}, "")
+    typed = {name: value for name, value in arguments.items() if value not in unset}
     return cast("JobArguments", typed)
 
 

@@ -436,8 +436,10 @@ class JobPlan(_message.Message):
     @_builtins.property
     def argv(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The command that the training child would run, as an argv; empty for
-        BACKEND_QLORA, which runs none. Paths that only the run knows stand in
-        angle brackets ("<run>/swift").
+        BACKEND_QLORA, which runs none. The model and the data stand there as the
+        spec has them: hub ids, and files as typed. The run gets the local folder
+        of the model and checked copies of the data in their place. Paths that only
+        the run knows stand in angle brackets ("<run>/swift").
         """
 
     def __init__(

@@ -192,7 +192,8 @@ class DataSource(_message.Message):
     SPLIT_FIELD_NUMBER: _builtins.int
     source: _builtins.str
     """Required. A file inside one of the trainer's data roots (absolute), or a
-    hub id; "#N" at the end takes the first N samples only.
+    hub id; "#N" at the end takes the first N samples only (of a ModelScope id:
+    ms-swift's random sample of N).
     """
     format: Global___DataFormat.ValueType
     """How its rows are written."""
