@@ -16,17 +16,27 @@ umask 077
 mkdir -p "$folder"
 cd "$folder"
 
-secret() { od -An -N32 -tx1 /dev/urandom | tr -d ' \n'; }
+# secret FILE FORMAT: writes a new one, unless the file is there. Never an empty or a short one.
+secret() {
+    [ ! -e "$1" ] || return 0
+    made=$(od -An -N32 -tx1 /dev/urandom | tr -d ' \n')
+    if [ "${#made}" != 64 ]; then
+        echo "No secret for $1 can be made: /dev/urandom, od or tr does not do its work." >&2
+        exit 1
+    fi
+    # shellcheck disable=SC2059 # the format is ours
+    printf "$2" "$made" > "$1"
+}
 
-[ -e service-token ] || printf 'services:%s\n' "$(secret)" > service-token
-[ -e client-token ] || printf 'people:%s\n' "$(secret)" > client-token
+secret service-token 'services:%s\n'
+secret client-token 'people:%s\n'
 [ -e tokens ] || cat service-token client-token > tokens
-[ -e postgres-password ] || secret > postgres-password
+secret postgres-password '%s'
 [ -e pgpass ] || printf 'postgres:5432:*:tunewright:%s\n' "$(cat postgres-password)" > pgpass
 
 uid=${TUNEWRIGHT_UID:-1000}
 if [ "$(id -u)" = 0 ]; then
-    chown "$uid" service-token client-token tokens pgpass
+    chown "$uid" . service-token client-token tokens pgpass
 elif [ "$(id -u)" != "$uid" ]; then
     echo "Put this into .env beside docker-compose.yml: TUNEWRIGHT_UID=$(id -u)"
 fi

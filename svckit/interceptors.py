@@ -54,11 +54,16 @@ class TokenInterceptor(grpc.aio.ServerInterceptor):
 
     @classmethod
     def from_file(cls, file: Path) -> TokenInterceptor:
-        """Reads "name:token" lines; OSError if it cannot be read, ValueError if it has none."""
+        """Reads "name:token" lines; OSError if it cannot be read, ValueError if it has none.
+
+        An empty token is refused as well: whoever shows nothing would show the right one.
+        """
         tokens: dict[str, str] = {}
         for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
             if line.strip() and not line.startswith("#"):
                 name, _, token = line.strip().rpartition(":")
+                if not token:
+                    raise ValueError(f"the token in line {number} of {file} is empty")
                 tokens[name or f"line {number}"] = token
         if not tokens:
             raise ValueError(f"no token in {file}")

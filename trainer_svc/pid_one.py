@@ -31,6 +31,8 @@ PAUSES_SECONDS = (1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
 # One that ran for so long starts from the first pause again.
 SETTLED_SECONDS = 60.0
 EXIT_BAD_CONFIGURATION = 2
+# As of a shell whose command cannot be run.
+EXIT_NOT_STARTED = 126
 _HEARD = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
 _PR_SET_CHILD_SUBREAPER = 36
 
@@ -77,10 +79,17 @@ class PidOne:
         self._starts += 1
         self._started_at = now
         self._replacing = False
-        # A group of its own: Ctrl-C on a terminal reaches this process alone, which passes it on.
-        self._service = os.posix_spawn(
-            self._argv[0], self._argv, self._environment, setpgroup=0, setsigmask=()
-        )
+        try:
+            # A group of its own: Ctrl-C on a terminal reaches this process alone, which passes it
+            # on.
+            self._service = os.posix_spawn(
+                self._argv[0], self._argv, self._environment, setpgroup=0, setsigmask=()
+            )
+        except OSError as error:
+            # No memory, no process left, an interpreter that is being replaced: the runs go on.
+            _say(f"the service cannot be started: {error}")
+            self._on_end(EXIT_NOT_STARTED, now)
+            return
         _say(f"the service is started, pid {self._service}")
 
     def _on_signal(self, number: signal.Signals) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import stat
 import subprocess
@@ -170,7 +171,8 @@ def test_each_service_takes_its_settings_as_they_stand(
     environment = compose["services"][name]["environment"]
     prefix = f"TUNEWRIGHT_{name.partition('-')[0].upper()}_"
     for key, value in environment.items():
-        monkeypatch.setenv(key, value)
+        if value is not None:
+            monkeypatch.setenv(key, value)
 
     config = load_config(KINDS[name], [])
 
@@ -200,6 +202,60 @@ def test_every_secret_is_made_and_for_its_owner_alone(
     assert wanted | {"client-token"} == set(before)
     assert before == {file.name: file.read_text() for file in tmp_path.iterdir()}
     assert {stat.S_IMODE(file.stat().st_mode) for file in tmp_path.iterdir()} == {0o600}
+
+
+def test_the_secrets_folder_is_of_the_user_of_the_containers(tmp_path: Path) -> None:
+    make_secrets(tmp_path / "secrets")
+
+    owner = os.getuid() or 1000
+    assert (tmp_path / "secrets").stat().st_uid == owner
+    assert (tmp_path / "secrets" / "client-token").stat().st_uid == owner
+
+
+def test_no_secret_is_better_than_an_empty_one(tmp_path: Path) -> None:
+    broken = tmp_path / "bin" / "od"
+    broken.parent.mkdir()
+    broken.write_text("#!/bin/sh\necho 00\n")
+    broken.chmod(0o755)
+
+    done = subprocess.run(
+        ["sh", str(ROOT / "deploy" / "make-secrets.sh"), str(tmp_path / "secrets")],
+        env={**os.environ, "PATH": f"{broken.parent}:{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == 1
+    assert "No secret for service-token can be made" in done.stderr
+    assert not list((tmp_path / "secrets").iterdir())
+
+
+def test_hubs_are_allowed_by_a_variable_and_their_token_stands_nowhere(
+    compose: Mapping[str, Any],
+) -> None:
+    for name in ("trainer", "trainer-gpu"):
+        environment = compose["services"][name]["environment"]
+        assert environment["TUNEWRIGHT_TRAINER_ALLOW_HUB"] == "false"
+        assert (environment["HF_TOKEN"], environment["HF_ENDPOINT"]) == (None, None)
+        caches = (environment["HF_HOME"], environment["MODELSCOPE_CACHE"])
+        mounts = [volume.split(":")[1] for volume in compose["services"][name]["volumes"]]
+        assert all(f"/{cache.split('/')[1]}" in mounts for cache in caches)
+    assert "${TUNEWRIGHT_ALLOW_HUB:-false}" in FILE.read_text(encoding="utf-8")
+
+
+def test_no_image_is_built_twice_and_each_target_has_its_own(compose: Mapping[str, Any]) -> None:
+    ours = {
+        name: one
+        for name, one in compose["services"].items()
+        if one["image"].startswith("tunewright")
+    }
+    built = [one["image"] for one in ours.values() if "build" in one]
+
+    assert len(built) == len(set(built))
+    for one in ours.values():
+        assert "build" in one or (one["image"] in built and one["pull_policy"] == "never")
+    assert "image: tunewright-${TUNEWRIGHT_TRAINER_TARGET:-trainer}\n" in FILE.read_text()
 
 
 def instructions(word: str) -> list[str]:
@@ -267,7 +323,12 @@ def test_systemd_ends_the_trainer_service_and_not_its_runs() -> None:
     units = {file.stem: file.read_text() for file in (ROOT / "deploy/systemd").glob("*.service")}
 
     assert set(units) == {"tunewright-scheduler", "tunewright-monitor", "tunewright-trainer"}
-    assert "\nKillMode=process\n" in units["tunewright-trainer"]
+    trainer = units["tunewright-trainer"].splitlines()
+    assert {"KillMode=process", "OOMPolicy=continue"} <= set(trainer)
+    [told] = [line for line in trainer if line.startswith("Environment=")]
+    caches = dict(one.split("=") for one in told.removeprefix("Environment=").split())
+    assert set(caches) == {"HF_HOME", "MODELSCOPE_CACHE"}
+    assert all(folder.startswith("/var/lib/tunewright/") for folder in caches.values())
     for name, unit in units.items():
         [command] = re.findall(r"^ExecStart=(.*)$", unit, re.MULTILINE)
         assert command.endswith(f"-m {name.removeprefix('tunewright-')}_svc")

@@ -72,7 +72,8 @@ class Containers:
     def environment(self, name: str) -> dict[str, str]:
         """What a service of the file is told."""
         told = self.services[name]["environment"]
-        return {key: self.mapped(str(value)) for key, value in told.items()}
+        # Without a value: the host's own, which these are not given.
+        return {key: self.mapped(str(value)) for key, value in told.items() if value is not None}
 
     def start(self, name: str) -> None:
         """Starts a service, as its container would be."""

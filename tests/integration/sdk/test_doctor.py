@@ -25,13 +25,14 @@ from tunewright.v1 import (
     trainer_service_pb2_grpc,
 )
 from tunewright.wire.reasons import Reason
-from tunewright.wire.status import make_error
+from tunewright.wire.status import RichError, make_error
 
 from tests.integration.sdk.fake_services import FakeMonitor, FakeScheduler, Served, abort
 
 GIB = 1024**3
 VERSION = tunewright.__version__
 NOBODY = "127.0.0.1:1"
+NO_DATABASE = make_error(Reason.DATABASE_UNAVAILABLE, "the database does not answer")
 
 
 def say(context: Any, version: str, ahead_seconds: float = 0.0) -> None:
@@ -45,21 +46,33 @@ class Scheduler(FakeScheduler):
     version: str = VERSION
     ahead_seconds: float = 0.0
     refuses: bool = False
+    endpoints_error: RichError | None = None
+    trainers_error: RichError | None = None
 
     def GetEndpoints(self, request: Any, context: Any) -> fleet_service_pb2.Endpoints:
         if self.refuses:
             abort(context, make_error(Reason.UNAUTHENTICATED, "a known bearer token is needed"))
+        if self.endpoints_error:
+            abort(context, self.endpoints_error)
         say(context, self.version, self.ahead_seconds)
         return fleet_service_pb2.Endpoints(monitors=self.monitors, version=self.version)
+
+    def ListTrainers(self, request: Any, context: Any) -> fleet_service_pb2.ListTrainersResponse:
+        if self.trainers_error:
+            abort(context, self.trainers_error)
+        return super().ListTrainers(request, context)
 
 
 @dataclass
 class Monitor(FakeMonitor):
     version: str = VERSION
+    error: RichError | None = None
 
     def ListEntries(self, request: Any, context: Any) -> monitor_service_pb2.ListEntriesResponse:
         if self.version:
             say(context, self.version)
+        if self.error:
+            abort(context, self.error)
         return monitor_service_pb2.ListEntriesResponse()
 
 
@@ -70,6 +83,7 @@ class Trainer(trainer_service_pb2_grpc.TrainerServiceServicer):
     system: trainer_service_pb2.SystemInfo
     ahead_seconds: float = 0.0
     hangs: bool = False
+    error: RichError | None = None
     let_go: threading.Event = field(default_factory=threading.Event)
 
     def serve(self) -> Served:
@@ -82,6 +96,8 @@ class Trainer(trainer_service_pb2_grpc.TrainerServiceServicer):
     def GetSystemInfo(self, request: Any, context: Any) -> trainer_service_pb2.SystemInfo:
         if self.hangs:
             self.let_go.wait(30)
+        if self.error:
+            abort(context, self.error)
         say(context, self.system.capabilities.version, self.ahead_seconds)
         return self.system
 
@@ -224,6 +240,54 @@ def test_a_monitor_that_is_down_does_not_keep_the_rest_from_being_seen(
     assert code == 1
     assert told(lines, "cannot reach the monitor").startswith("✗ monitor: ")
     assert told(lines, "client and 2 services")
+
+
+def test_a_scheduler_without_its_database_is_broken(installation: Installation) -> None:
+    installation.scheduler.endpoints_error = NO_DATABASE
+
+    code, lines = installation.look()
+
+    assert code == 1
+    assert lines == ["✗ scheduler: the database does not answer → it runs; its log says more"]
+
+
+def test_a_monitor_without_its_database_is_broken(installation: Installation) -> None:
+    installation.monitor.error = NO_DATABASE
+
+    code, lines = installation.look()
+
+    assert code == 1
+    assert told(lines, "✗ monitor: the database does not answer")
+    assert not [line for line in lines if line.startswith("✓ monitor")]
+
+
+def test_a_monitor_that_does_not_know_the_job_of_the_question_is_well(
+    installation: Installation,
+) -> None:
+    installation.monitor.error = make_error(Reason.JOB_NOT_FOUND, "there is no jobs/doctor")
+
+    code, lines = installation.look()
+
+    assert code == 0
+    assert told(lines, "✓ monitor: answers at ")
+
+
+def test_trainers_that_cannot_be_listed_are_one_finding(installation: Installation) -> None:
+    installation.scheduler.trainers_error = NO_DATABASE
+
+    code, lines = installation.look()
+
+    assert code == 1
+    assert told(lines, "trainers").startswith("✗ trainers: the database does not answer → ")
+
+
+def test_a_trainer_that_answers_with_an_error_is_broken(installation: Installation) -> None:
+    installation.trainers["a"].error = make_error(Reason.INTERNAL, "OSError; see the log")
+
+    code, lines = installation.look()
+
+    assert code == 1
+    assert told(lines, "OSError").startswith("✗ trainers/a: OSError; see the log → ")
 
 
 def test_a_monitor_is_reached_where_it_is_said_to_be(installation: Installation) -> None:
@@ -370,6 +434,21 @@ def test_what_is_wrong_with_a_gpu(
     assert found[0] == code
     assert told(found[1], expected)
     assert not [line for line in found[1] if line.startswith("✓ trainers/a: GPUs")]
+
+
+def test_torch_without_cuda_beside_a_swift_that_has_its_own_is_only_odd(
+    installation: Installation,
+) -> None:
+    installation.add_gpu()
+    system = installation.trainers["a"].system
+    no_cuda(system)
+    system.capabilities.backends.append(spec_pb2.BACKEND_SWIFT)
+
+    code, lines = installation.look()
+
+    assert code == 0
+    line = told(lines, "built for the CPU alone, so only swift jobs can use them")
+    assert line.startswith("! trainers/a: ")
 
 
 def test_a_backend_that_is_missing_has_its_reason(installation: Installation) -> None:

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
+import shlex
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import psutil
@@ -22,6 +24,7 @@ from tunewright.v1 import registry_service_pb2 as pb
 from tests.integration.trainer.fake_scheduler import FakeScheduler
 from tests.integration.trainer.patience import eventually
 from tests.integration.trainer.service import ROOT, TrainerService, run_to_end, scripted_spec
+from tests.support.eventually import eventually_sync
 
 RUN = ("job-a", 1)
 SCRIPT = Path(__file__).with_name("scripted_pid_one.py")
@@ -56,6 +59,11 @@ class Container(TrainerService):
             if any("scripted_service" in part for part in child.cmdline()):
                 return child
         return None
+
+    def execute(self, argv: Sequence[str]) -> subprocess.CompletedProcess[str]:
+        """docker compose exec."""
+        inside = ["--user", "--preserve-credentials", "--pid", "--target", str(self.pid_one.pid)]
+        return run_to_end(["nsenter", *inside, *argv])
 
     def processes(self) -> list[psutil.Process]:
         """All of the container's."""
@@ -111,6 +119,27 @@ async def test_a_run_outlives_its_service_and_nothing_dead_is_left(
     await eventually(lambda: container.pid_one.children() == [after], 10, "the shim is reaped")
 
 
+async def test_the_documented_command_restarts_the_service_from_inside(
+    container: Container, scheduler: FakeScheduler
+) -> None:
+    text = (ROOT / "docs" / "deploy.md").read_text(encoding="utf-8")
+    [command] = re.findall(r"^docker compose exec trainer (python .*SIGHUP.*)$", text, re.MULTILINE)
+    await running(container, scheduler)
+    before = container.service
+    pid_one = container.pid_one
+    assert before is not None
+
+    argv = [sys.executable, *shlex.split(command)[1:]]
+    done = await asyncio.to_thread(container.execute, argv)
+
+    assert done.returncode == 0, done.stderr
+    await eventually(lambda: len(scheduler.registrations) > 1, 60)
+    after = container.service
+    assert after is not None
+    assert after.pid != before.pid
+    assert container.pid_one == pid_one
+
+
 async def test_sigterm_drains_the_service_and_ends_the_container(
     container: Container, scheduler: FakeScheduler
 ) -> None:
@@ -152,6 +181,30 @@ async def test_a_service_that_is_to_start_again_and_again_is_started_later_and_l
     await eventually(lambda: "again in 2 s" in container.log.read_text())
     told = container.log.read_text()
     assert told.index("(signal 9); again in 1 s") < told.index("(signal 9); again in 2 s")
+
+
+def test_a_service_that_cannot_be_started_is_tried_again(tmp_path: Path) -> None:
+    service, log = tmp_path / "service", tmp_path / "log"
+    code = "import os, sys; from trainer_svc.pid_one import PidOne"
+    code += "; sys.exit(PidOne([sys.argv[1]], dict(os.environ)).run())"
+    argv = [sys.executable, "-c", code, str(service)]
+    with log.open("wb") as out:
+        pid_one = subprocess.Popen(argv, stderr=out, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    try:
+        eventually_sync(lambda: "again in 1 s" in log.read_text(), 30, "it is to be tried again")
+        made = tmp_path / "made"
+        made.write_text("#!/bin/sh\nexec sleep 600\n")
+        made.chmod(0o755)
+        made.rename(service)
+        eventually_sync(lambda: "the service is started" in log.read_text(), 30, "it is started")
+        pid_one.send_signal(signal.SIGTERM)
+        exit_code = pid_one.wait(30)
+    finally:
+        pid_one.kill()
+        pid_one.wait()
+
+    assert "the service cannot be started: [Errno 2]" in log.read_text()
+    assert exit_code == 128 + signal.SIGTERM
 
 
 def test_a_broken_configuration_ends_the_container_at_once(tmp_path: Path) -> None:

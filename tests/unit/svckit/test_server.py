@@ -163,6 +163,23 @@ async def test_only_a_known_token_is_let_in(tmp_path: Path) -> None:
     assert isinstance(first, feed_pb2.FeedBatch)
 
 
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [("ada:s3cret\npeople:\n", "the token in line 2 of"), ("# nobody\n", "no token in")],
+)
+async def test_a_token_file_that_would_let_everybody_or_nobody_in_ends_the_start(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str, why: str
+) -> None:
+    (tmp_path / "tokens").write_text(content)
+
+    with pytest.raises(SystemExit) as ended:
+        async with serving(ExampleConfig(token_file=tmp_path / "tokens")):
+            pass
+
+    assert ended.value.code == 2
+    assert f"configuration error: token_file: {why}" in capsys.readouterr().err
+
+
 async def test_health_follows_and_needs_no_token(tmp_path: Path) -> None:
     (tmp_path / "tokens").write_text("s3cret\n")
     request = health_pb2.HealthCheckRequest(service="tunewright.v1.FleetService")

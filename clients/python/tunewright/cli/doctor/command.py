@@ -30,6 +30,7 @@ from tunewright.v1 import (
     trainer_pb2,
     trainer_service_pb2,
 )
+from tunewright.wire.reasons import Reason
 
 # Trainers asked at once: one that does not answer holds up no other.
 _AT_ONCE = 32
@@ -93,11 +94,12 @@ class Look:
             return
         self._note("scheduler", reply, reply.answer.version)
         yield from self._monitors(reply.answer.monitors)
-        trainers = yield from self._list_trainers()
+        trainers, are_all = yield from self._list_trainers()
         hosts = self._ask_hosts(trainers)
         for host in hosts:
             yield from host_findings(host)
-        yield from services.fleet(trainers)
+        if are_all:
+            yield from services.fleet(trainers)
         yield from services.versions(tunewright.__version__, self._versions)
         yield from services.clocks(self._ahead)
         for host in hosts:
@@ -114,30 +116,30 @@ class Look:
             yield broken("monitor", "the scheduler knows of none, so nothing is shown", advice)
         for address in addresses:
             name = "monitor" if len(addresses) == 1 else f"monitor {address}"
-            # There is no such job: that it says so is an answer.
+            # There is no such job: to say so, it has to have looked.
             request = monitor_service_pb2.ListEntriesRequest(job="jobs/doctor", page_size=1)
             reply = self._prober.ask(_LIST_ENTRIES, request, address)
             start_it = "start it, or say where it can be reached from here: --monitor HOST:PORT"
-            finding = services.reached(name, reply, start_it)
+            finding = services.reached(name, reply, start_it, Reason.JOB_NOT_FOUND)
             yield finding
             yield from services.advertised(name, address)
             if finding.level is Level.OK:
                 self._note(name, reply, reply.version)
                 self._monitor_that_answers = self._monitor_that_answers or address
 
-    def _list_trainers(self) -> Generator[Finding, None, list[trainer_pb2.Trainer]]:
-        """Yields what went wrong; returns the trainers."""
+    def _list_trainers(self) -> Generator[Finding, None, tuple[list[trainer_pb2.Trainer], bool]]:
+        """Yields what went wrong; returns the trainers, and whether these are all."""
         request = fleet_service_pb2.ListTrainersRequest(page_size=1000)
         found: list[trainer_pb2.Trainer] = []
         while True:
             reply = self._prober.ask(rpcs.LIST_TRAINERS, request, self._connection.address)
             if reply.answer is None:
                 yield broken("trainers", str(reply.error), "see the scheduler's log")
-                return found
+                return found, False
             found.extend(reply.answer.trainers)
             request.page_token = reply.answer.next_page_token
             if not request.page_token:
-                return found
+                return found, True
 
     def _ask_hosts(self, trainers: Sequence[trainer_pb2.Trainer]) -> list[HostReply]:
         request = trainer_service_pb2.GetSystemInfoRequest()

@@ -70,7 +70,7 @@ def _reached(host: HostReply) -> Finding:
         return well(host.name, f"{told}, version {host.capabilities.version}")
     refused = isinstance(error, Unauthenticated | PermissionDenied)
     heard = host.trainer.state == trainer_pb2.TRAINER_STATE_READY
-    if heard and not refused:
+    if heard and not refused and not error.reason:
         told = f"{error}, but the scheduler hears of it"
         advice = "to see its disks and libraries, run doctor where it can be reached: on its host"
         return odd(host.name, told, advice)
@@ -138,8 +138,13 @@ def _cuda(host: HostReply) -> Iterator[Finding]:
         return
     torch, driver = system.torch_cuda_version, system.cuda_version
     if not torch:
+        told = "has GPUs, but its torch is built for the CPU alone"
         advice = "install a build of torch with CUDA in the trainer's environment"
-        yield broken(host.name, "has GPUs, but its torch is built for the CPU alone", advice)
+        # ms-swift has a torch of its own.
+        if spec_pb2.BACKEND_SWIFT in host.capabilities.backends:
+            yield odd(host.name, f"{told}, so only swift jobs can use them", advice)
+        else:
+            yield broken(host.name, told, advice)
     elif driver and _major(torch) > _major(driver):
         told = f"torch is built for CUDA {torch}; driver {system.driver_version} knows {driver}"
         yield broken(host.name, told, "install a newer driver, or torch built for an older CUDA")

@@ -34,11 +34,6 @@ class Reply(Generic[AnswerT]):
     ahead_seconds: float | None = None
     """How much its clock is ahead of this machine's, give or take half of `took_seconds`."""
 
-    @property
-    def is_from_service(self) -> bool:
-        """True if a service of ours answered, be it with a refusal."""
-        return self.error is None or bool(self.error.reason)
-
 
 class Prober:
     """Asks over new connections, with the token and certificate of a client."""

@@ -23,12 +23,12 @@ _HUNG_UP = "Socket closed"
 _WHO_YOU_ARE = "name a file with a token that it knows in TUNEWRIGHT_TOKEN_FILE"
 
 
-def reached(subject: str, reply: Reply[Message], start_it: str) -> Finding:
-    """Whether a service answers, and how fast."""
-    if reply.is_from_service and not isinstance(reply.error, Unauthenticated | PermissionDenied):
+def reached(subject: str, reply: Reply[Message], start_it: str, expected: str = "") -> Finding:
+    """Whether a service answers, and how fast. `expected` is the reason of a refusal that shows
+    as well as an answer that all is well; every other error is what is wrong with it."""
+    if reply.error is None or (expected and reply.error.reason == expected):
         told = f"answers at {reply.address} in {1000 * reply.took_seconds:.0f} ms"
         return well(subject, f"{told}, version {reply.version}" if reply.version else told)
-    assert reply.error is not None
     return broken(subject, str(reply.error), remedy(reply.error, start_it))
 
 
@@ -36,6 +36,8 @@ def remedy(error: ApiError, start_it: str) -> str:
     """What to do about a service that does not answer as it should."""
     if isinstance(error, Unauthenticated | PermissionDenied):
         return _WHO_YOU_ARE
+    if error.reason:
+        return "it runs; its log says more"
     if isinstance(error, DeadlineExceeded):
         return "see its log, and what is between it and here; --timeout gives it longer"
     if _HUNG_UP in error.message:
