@@ -17,6 +17,8 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
+from tunewright.v1.spec_pb2 import MODEL_KIND_VLM
+
 from trainer_svc.child.dialogue import Message
 from trainer_svc.child.raw_row import data_failure
 from trainer_svc.child.receipts import Tally, settle
@@ -37,6 +39,8 @@ class CheckedPart:
     text_only: bool
     row_ends: tuple[int, ...]
     """Where the rows of each source end in the file, counted from its beginning."""
+    first_prompt: str
+    """Where the first row is that has a prompt of which nothing is learnt; empty without one."""
 
     def tally_of(self, row: int) -> Tally:
         """The tally for row number `row` of the file, from 0: to drop it, or to say its size."""
@@ -61,24 +65,35 @@ def write_checked(run: RunSpec, part: Part, folder: Path, spool: Spool) -> Check
     tallies: list[Tally] = []
     with path.open("w", encoding="utf-8") as file:
         for source in sources:
-            tally = Tally(part, source.given, source.place, run.spec.hyperparameters.max_length)
+            tally = Tally(
+                part,
+                source.given,
+                source.place,
+                run.spec.hyperparameters.max_length,
+                cuts=run.spec.model_kind != MODEL_KIND_VLM,
+            )
             tallies.append(tally)
             file.writelines(writer.lines(check_rows(source, rules, tally)))
     _require_enough(tallies, rules, spool)
     row_ends = tuple(accumulate(tally.rows_kept for tally in tallies))
-    return CheckedPart(path, tuple(tallies), row_ends[-1], bool(writer.plain), row_ends)
+    return CheckedPart(
+        path, tuple(tallies), row_ends[-1], bool(writer.plain), row_ends, writer.first_prompt
+    )
 
 
 class _RowWriter:
-    """Makes rows to lines; knows whether they are plain texts."""
+    """Makes rows to lines; knows whether they are plain texts, and where the first prompt is."""
 
     def __init__(self) -> None:
         self.plain: bool | None = None
+        self.first_prompt = ""
         self._first_place = ""
 
     def lines(self, rows: Iterator[CheckedRow]) -> Iterator[str]:
         for row in rows:
             self._require_one_kind(row)
+            if not self.first_prompt and any(not turn.learnt for turn in row.dialogue):
+                self.first_prompt = row.place
             yield json.dumps(_document(row), ensure_ascii=False) + "\n"
 
     def _require_one_kind(self, row: CheckedRow) -> None:

@@ -16,12 +16,14 @@ from pathlib import Path
 from typing import Any
 
 from trainer_svc.child.data_rows import RawRow
+from trainer_svc.child.dialogue import FIELDS, format_of_fields, known_fields
 from trainer_svc.child.failure import Cause, RunFailed
-from trainer_svc.child.hub_faults import bound_requests, patiently
+from trainer_svc.child.hub_faults import bound_requests, endpoint, patiently
 from trainer_svc.child.hub_transfer import HubFile, Transfer, by_path, cached_path, list_files
 from trainer_svc.child.locations import HubId
 from trainer_svc.child.pins import Pins, Repository, RepositoryKind
 from trainer_svc.child.spool import Spool
+from trainer_svc.child.tables import BATCH_ROWS_MAX, batch_values
 
 # Weights in pickles are never loaded, so they need not come.
 MODEL_FILES = ("*.json", "*.jinja", "*.txt", "*.model", "*.tiktoken", "*.safetensors")
@@ -41,6 +43,9 @@ ROW_BUILDERS = frozenset({"arrow", "csv", "json", "parquet", "text"})
 # What the contract calls "valid", the libraries make "validation" of.
 SPLIT_SYNONYMS: Mapping[str, str] = {"valid": "validation"}
 COMMIT = re.compile(r"[0-9a-f]{40}")
+# Values in a card, those that aliases stand for counted each time: a few lines of YAML can
+# stand for gigabytes.
+CARD_VALUES_MAX = 1_000_000
 
 
 def download_model(
@@ -85,8 +90,7 @@ def download_rows(
     listed = by_path(patiently(dataset, spool, lambda: list_files(dataset, commit)))
     _bring(dataset, commit, [listed[path] for path in paths], spool, "DATA_DOWNLOADING")
     rows = patiently(dataset, spool, lambda: _load(builder, part))
-    numbered = enumerate(rows, start=1)
-    return (RawRow(_without_nulls(row), number) for number, row in numbered), commit
+    return _raw_rows(_with_known_columns(dataset, rows)), commit
 
 
 def needed_files(paths: Sequence[str], with_code: bool = False) -> list[str]:
@@ -118,7 +122,13 @@ def _resolve(repository: Repository) -> str:
     info = HfApi().repo_info(
         repository.name, repo_type=repository.kind.value, revision=repository.revision or None
     )
-    return str(info.sha)
+    if isinstance(info.sha, str) and COMMIT.fullmatch(info.sha):
+        return info.sha
+    raise RunFailed(
+        Cause.ENVIRONMENT_INVALID,
+        f"the hub ({endpoint()}) names no commit of {repository.words}",
+        "Use a hub that does (HF_ENDPOINT), or give the commit as the revision.",
+    )
 
 
 def _cached_model(model: Repository, commit: str, with_code: bool) -> Path | None:
@@ -198,8 +208,28 @@ def _named_files(dataset: Repository, commit: str) -> list[str]:
             path = hf_hub_download(dataset.name, file, repo_type="dataset", revision=commit)
         except RemoteEntryNotFoundError:
             continue
-        texts += _texts_in((load(Path(path)) or {}).get("configs"))
+        card = load(Path(path)) or {}
+        # All of it: the library goes through the rest.
+        _require_bounded(dataset, file, card)
+        texts += _texts_in(card.get("configs"))
     return texts
+
+
+def _require_bounded(dataset: Repository, file: str, card: Any) -> None:
+    values, left = 0, [card]
+    while left:
+        value = left.pop()
+        values += 1
+        if values > CARD_VALUES_MAX:
+            raise RunFailed(
+                Cause.DATASET_INVALID,
+                f"the {file} of {dataset.words} stands for more than {CARD_VALUES_MAX:,} values",
+                "Use a data set that describes itself in fewer.",
+            )
+        if isinstance(value, dict):
+            left += value.values()
+        elif isinstance(value, list):
+            left += value
 
 
 def _yaml_in(path: Path) -> Any:
@@ -253,19 +283,47 @@ def _load(builder: Any, part: str) -> Any:
     files = builder.config.data_files
     builder.config.data_files = DataFilesDict({part: files[part]})
     builder.download_and_prepare(verification_mode="no_checks")
-    return _with_raw_pictures(builder.as_dataset(split=part))
+    return builder.as_dataset(split=part)
 
 
-def _with_raw_pictures(rows: Any) -> Any:
-    """Pictures as the bytes they are, as in a file of rows: images.py decodes them."""
-    from datasets import Image, List
+def _with_known_columns(dataset: Repository, rows: Any) -> Any:
+    names = rows.column_names
+    if format_of_fields(names):
+        return rows.select_columns([name for name in names if name in FIELDS])
+    found = ", ".join(map(str, names[:8])) or "none"
+    raise RunFailed(
+        Cause.DATASET_INVALID,
+        f"{dataset.words}: expected {known_fields()}, found the columns {found}",
+        "Use a data set in one of these formats.",
+    )
 
-    for column, feature in rows.features.items():
-        if isinstance(feature, Image):
-            rows = rows.cast_column(column, Image(decode=False))
-        elif isinstance(feature, List) and isinstance(feature.feature, Image):
-            rows = rows.cast_column(column, List(Image(decode=False)))
-    return rows
+
+def _raw_rows(rows: Any) -> Iterator[RawRow]:
+    """The rows as they lie in Arrow. The library's own way would decode pictures and sounds,
+    from whatever path the data names; pictures are for images.py to decode."""
+    batches = rows.with_format("arrow").iter(batch_size=BATCH_ROWS_MAX)
+    values = (value for batch in batches for value in batch_values(batch))
+    for number, row in enumerate(values, start=1):
+        if isinstance(row, str):
+            yield RawRow(None, number, broken=row)
+            continue
+        read = {name: _json_read(rows.features[name], value) for name, value in row.items()}
+        yield RawRow(_without_nulls(read), number)
+
+
+def _json_read(feature: Any, value: Any) -> Any:
+    """What the library has written as JSON text, for its type is not the same in all rows."""
+    from datasets import Json, LargeList, List
+
+    if value is None:
+        return None
+    if isinstance(feature, Json):
+        return feature.decode_example(value)
+    if isinstance(feature, (List, LargeList)):
+        return [_json_read(feature.feature, one) for one in value]
+    if isinstance(feature, dict):
+        return {name: _json_read(feature[name], one) for name, one in value.items()}
+    return value
 
 
 def _without_nulls(value: Any) -> Any:

@@ -185,11 +185,14 @@ def endpoint() -> str:
 
 def without_secrets(text: str) -> str:
     """As one line, without tokens, passwords and signatures in addresses."""
+    return " ".join(_secrets_hidden(text).split())[:MESSAGE_CHARACTERS_MAX]
+
+
+def _secrets_hidden(text: str) -> str:
     for secret in _secrets():
         text = text.replace(secret, "…")
     text = re.sub(r"://[^/@\s]+@", "://", text)
-    text = re.sub(r"(https?://[^\s?]+)\?\S+", r"\1", text)
-    return " ".join(text.split())[:MESSAGE_CHARACTERS_MAX]
+    return re.sub(r"(https?://[^\s?]+)\?\S+", r"\1", text)
 
 
 def _of_status(repository: Repository, error: Any) -> RunFailed:
@@ -291,5 +294,6 @@ def _secrets() -> list[str]:
 
 
 def _tells_secret(error: BaseException) -> bool:
+    """Whether a text in the traceback has what is never told."""
     text = "\n".join(str(link) for link in _chain(error))
-    return any(secret in text for secret in _secrets()) or bool(re.search(r"://[^/@\s]+@", text))
+    return _secrets_hidden(text) != text

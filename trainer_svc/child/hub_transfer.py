@@ -9,6 +9,7 @@ through xet, are the library's. Refuses to begin what does not fit on the disk
 
 import fcntl
 import os
+import re
 import shutil
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -28,15 +29,18 @@ from trainer_svc.child.spool import Spool
 FILES_AT_ONCE = 4
 PROGRESS_SECONDS = 5.0
 LOCK_POLL_SECONDS = 0.25
+SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
 class HubFile:
-    """A file of a commit. `sha256` only of large ones that come by plain HTTP."""
+    """A file of a commit. `sha256` only of large ones that come by plain HTTP. `by_xet`: what
+    comes is counted by that library, in its own way."""
 
     path: str
     size_bytes: int
     sha256: str
+    by_xet: bool = False
 
 
 class _Cancelled(Exception):
@@ -44,7 +48,7 @@ class _Cancelled(Exception):
 
 
 def list_files(repository: Repository, commit: str) -> list[HubFile]:
-    """What the hub has at that commit. Raises what the library raises."""
+    """What the hub has at that commit. Raises what the library raises, RunFailed."""
     from huggingface_hub import HfApi
     from huggingface_hub.hf_api import RepoFile
 
@@ -57,7 +61,13 @@ def list_files(repository: Repository, commit: str) -> list[HubFile]:
 def _hub_file(entry: Any) -> HubFile:
     by_xet = entry.xet_hash is not None and _xet_is_usable()
     large = entry.lfs is not None and not by_xet
-    return HubFile(entry.path, entry.size, entry.lfs.sha256 if large else "")
+    if large and not SHA256.fullmatch(entry.lfs.sha256):  # it becomes a path
+        raise RunFailed(
+            Cause.ENVIRONMENT_INVALID,
+            f"the hub's listing has no SHA-256 for {entry.path}, but {entry.lfs.sha256!r:.100}",
+            "Use another hub (HF_ENDPOINT in the trainer's environment).",
+        )
+    return HubFile(entry.path, entry.size, entry.lfs.sha256 if large else "", by_xet)
 
 
 def _xet_is_usable() -> bool:
@@ -305,7 +315,7 @@ def _meter(here: dict[str, int], file: HubFile, cancelled: threading.Event) -> t
         def update(self, count: float | None = 1) -> None:
             if cancelled.is_set():
                 raise _Cancelled
-            here[file.path] = min(here[file.path] + int(count or 0), file.size_bytes)
+            here[file.path] = _within(file, here[file.path] + int(count or 0))
 
         def update_transfer(self, count: float | None = 1) -> None:
             """Bytes on the wire, of which xet needs fewer than the file has."""
@@ -320,6 +330,15 @@ def _meter(here: dict[str, int], file: HubFile, cancelled: threading.Event) -> t
             """There is nothing to end."""
 
     return Meter
+
+
+def _within(file: HubFile, arrived_bytes: int) -> int:
+    """No more bytes than the file has. Raises DownloadBroken when more have come."""
+    if arrived_bytes > file.size_bytes and not file.by_xet:
+        raise DownloadBroken(
+            f"{file.path} is longer than the {file.size_bytes:,} bytes of the hub's listing"
+        )
+    return min(arrived_bytes, file.size_bytes)
 
 
 def by_path(files: Sequence[HubFile]) -> Mapping[str, HubFile]:

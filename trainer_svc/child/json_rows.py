@@ -71,11 +71,12 @@ def find_shape(file: BinaryIO) -> Shape:
     cursor.take("{")
     if cursor.peek() != '"':
         return Shape.LINES
-    return Shape.PARTS if _begins_part(cursor) else Shape.LINES
+    return Shape.PARTS if _begins_part(cursor, file) else Shape.LINES
 
 
-def _begins_part(cursor: JsonCursor) -> bool:
-    """Whether the key and value that follow are a part's name and its list of rows."""
+def _begins_part(cursor: JsonCursor, file: BinaryIO) -> bool:
+    """Whether the key and value that follow are a part's name and its list of rows, and no key
+    after them is a row's."""
     in_list = False
     with suppress(JsonBroken):  # then the reader of the shape says what is wrong, and where
         if cursor.value() in FIELDS:
@@ -85,10 +86,38 @@ def _begins_part(cursor: JsonCursor) -> bool:
             return False
         cursor.take("[")
         in_list = True
-        if cursor.peek() == "]":
-            return True
-        return _is_row(cursor.value())
+        if cursor.peek() != "]" and not _is_row(cursor.value()):
+            return False
+        return not _field_follows(cursor, file)
     return in_list
+
+
+def _field_follows(cursor: JsonCursor, file: BinaryIO) -> bool:
+    """Whether a later key of the object, in a list of which the cursor is, is a row's. Raises
+    JsonBroken, also where that would be further than a line can reach."""
+    _leave_list(cursor, file)
+    while cursor.peek() == ",":
+        cursor.take(",")
+        if cursor.peek() != '"':
+            return False
+        if cursor.value() in FIELDS:
+            return True
+        cursor.take(":")
+        if cursor.peek() != "[":
+            cursor.value()
+            continue
+        cursor.take("[")
+        if cursor.peek() != "]":
+            cursor.value()
+        _leave_list(cursor, file)
+    return False
+
+
+def _leave_list(cursor: JsonCursor, file: BinaryIO) -> None:
+    while cursor.peek() == "," and file.tell() <= VALUE_CHARS_MAX:
+        cursor.take(",")
+        cursor.value()
+    cursor.take("]")
 
 
 def _is_row(value: Any) -> bool:

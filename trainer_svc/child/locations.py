@@ -73,7 +73,7 @@ class NotInside(Exception):
 def inside(path: Path, roots: Sequence[Path], what: str) -> Path:
     """`path` with every link followed. Raises NotInside unless it exists inside one of `roots`,
     which are for `what` ("data")."""
-    if "\0" in str(path):
+    if "\0" in str(path) or not is_text(str(path)):
         raise NotInside(f"{str(path)!r} is no path", "Correct the path.")
     try:
         real = path.resolve(strict=True)
@@ -92,6 +92,15 @@ def inside(path: Path, roots: Sequence[Path], what: str) -> Path:
     if real is None:
         raise NotInside(f"{path} does not exist or cannot be read", "Correct the path.")
     return real
+
+
+def is_text(text: str) -> bool:
+    """Whether it has no half of a character, which JSON can spell and no file name has."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _inside(path: Path, roots: Sequence[Path], cause: Cause, what: str) -> Path:

@@ -10,6 +10,7 @@ or without character offsets, and a template in which the turns cannot be found
 and where it ends.
 """
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -45,9 +46,10 @@ class TurnsNotFound(Exception):
 class Encoder(Protocol):
     """Encodes rows of one kind. Can be sent to other processes."""
 
-    def encode(self, chat: Chat, prompt_turns: int = 0) -> Encoded:
-        """The first `prompt_turns` turns carry no loss. Raises jinja2.TemplateError when the
-        template refuses the dialogue, TurnsNotFound."""
+    def encode(self, chat: Chat, prompt_turns: int = 0, max_length: int | None = None) -> Encoded:
+        """The first `prompt_turns` turns carry no loss. All tokens are returned; which of those
+        after the first `max_length` carry loss may be told roughly. Raises jinja2.TemplateError
+        when the template refuses the dialogue, TurnsNotFound."""
 
 
 class Encoders:
@@ -84,7 +86,7 @@ class TextEncoder:
         self._tokenizer = tokenizer
         self._end: Any = tokenizer.eos_token_id
 
-    def encode(self, chat: Chat, prompt_turns: int = 0) -> Encoded:
+    def encode(self, chat: Chat, prompt_turns: int = 0, max_length: int | None = None) -> Encoded:
         """The text is the content of the only turn."""
         (turn,) = chat
         ids: list[int] = self._tokenizer(turn["content"])["input_ids"]
@@ -110,9 +112,9 @@ class ChatEncoder:
         self._terminators = tuple(tokenizer.get_added_vocab())
         self._probe()
 
-    def encode(self, chat: Chat, prompt_turns: int = 0) -> Encoded:
+    def encode(self, chat: Chat, prompt_turns: int = 0, max_length: int | None = None) -> Encoded:
         """Raises jinja2.TemplateError when the template refuses the dialogue, TurnsNotFound."""
-        encoded = self._encode_whole(chat)
+        encoded = self._encode_whole(chat, max_length)
         if not prompt_turns:
             return encoded
         begin = self._prompt_length(chat[:prompt_turns], encoded.input_ids)
@@ -126,7 +128,7 @@ class ChatEncoder:
         ids: list[int] = self._tokenizer(text, add_special_tokens=False)["input_ids"]
         return common(ids, input_ids)
 
-    def _encode_whole(self, chat: Chat) -> Encoded:
+    def _encode_whole(self, chat: Chat, max_length: int | None) -> Encoded:
         if self._marked_template is not None:
             return self._encode_marked(chat)
         text = self._render(chat)
@@ -134,7 +136,10 @@ class ChatEncoder:
         ids: list[int] = batch["input_ids"]
         if not self._assistant_only:
             return Encoded(ids, [True] * len(ids))
-        return Encoded(ids, mark(batch["offset_mapping"], self._turn_spans(chat, text)))
+        offsets: Sequence[Span] = batch["offset_mapping"]
+        return Encoded(
+            ids, mark(offsets, self._turn_spans(chat, text, char_of(offsets, max_length)))
+        )
 
     def _encode_marked(self, chat: Chat) -> Encoded:
         batch: Any = self._tokenizer.apply_chat_template(
@@ -155,13 +160,19 @@ class ChatEncoder:
         )
         return str(text)
 
-    def _turn_spans(self, chat: Chat, text: str) -> list[Span]:
-        """Where the assistant's turns lie in `text`, in characters. Raises TurnsNotFound."""
-        return [
-            self._turn_span(chat, index, text)
-            for index, message in enumerate(chat)
-            if message["role"] == "assistant"
-        ]
+    def _turn_spans(self, chat: Chat, text: str, needed: int | None = None) -> list[Span]:
+        """Where the assistant's turns lie in `text`, in characters; of those after the first
+        `needed` characters only one, without its end. Raises TurnsNotFound."""
+        spans: list[Span] = []
+        for index, message in enumerate(chat):
+            if message["role"] != "assistant":
+                continue
+            start, end = self._turn_span(chat, index, text)
+            # Each turn takes a rendering of all before it, so what is cut off is not looked at.
+            if needed is not None and start >= needed:
+                return [*spans, (start, len(text))]
+            spans.append((start, end))
+        return spans
 
     def _turn_span(self, chat: Chat, index: int, text: str) -> Span:
         content = chat[index]["content"].strip()
@@ -219,12 +230,23 @@ def common(one: Sequence[object], other: Sequence[object]) -> int:
 
 
 def mark(offsets: Sequence[Span], spans: Sequence[Span]) -> list[bool]:
-    """Whether each token has a part in one of the spans. One that begins before a span, such
-    as a word with the space before it, has to be learnt too."""
-    return [
-        any(max(start, token_start) < min(end, token_end) for start, end in spans)
-        for token_start, token_end in offsets
-    ]
+    """Whether each token has a part in one of the spans, which do not overlap. One that begins
+    before a span, such as a word with the space before it, has to be learnt too."""
+    # An empty span has no part in anything.
+    ordered = sorted(span for span in spans if span[0] < span[1])
+    ends = [end for _, end in ordered]
+    return [_has_part(token, ordered, ends) for token in offsets]
+
+
+def _has_part(token: Span, ordered: Sequence[Span], ends: Sequence[int]) -> bool:
+    start, end = token
+    first = bisect_right(ends, start)  # of those that end after it begins
+    return start < end and first < len(ordered) and ordered[first][0] < end
+
+
+def char_of(offsets: Sequence[Span], token: int | None) -> int | None:
+    """Where in the text that token begins, None if there is none."""
+    return offsets[token][0] if token is not None and token < len(offsets) else None
 
 
 def _refused(message: str, hint: str) -> RunFailed:

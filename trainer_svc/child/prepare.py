@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 
 IGNORED = -100
 WRITE_ROWS = 1_000
+# Or fewer rows, of at least so much: a batch of them has to fit in memory, and in Arrow's
+# 32-bit offsets.
+WRITE_BYTES = 32 << 20
 ENCODE_ROWS = 256
 # Below this many rows, starting processes costs more than it saves.
 PARALLEL_ROWS = 20_000
@@ -114,11 +117,13 @@ class ArrowWriter:
         self._schema = schema
         self._stream = stream
         self._rows: list[Mapping[str, Any]] = []
+        self._bytes = 0
 
     def add(self, row: Mapping[str, Any]) -> None:
         """Writes `row`, now or later."""
         self._rows.append(row)
-        if len(self._rows) >= WRITE_ROWS:
+        self._bytes += sum(map(_size_bytes, row.values()))
+        if len(self._rows) >= WRITE_ROWS or self._bytes >= WRITE_BYTES:
             self.flush()
 
     def flush(self) -> None:
@@ -126,6 +131,16 @@ class ArrowWriter:
         if self._rows:
             self._stream.write_batch(pa.RecordBatch.from_pylist(self._rows, schema=self._schema))
             self._rows.clear()
+            self._bytes = 0
+
+
+def _size_bytes(value: Any) -> int:
+    """About what it takes in Arrow."""
+    if isinstance(value, str):
+        return len(value) if value.isascii() else len(value.encode())
+    if isinstance(value, list) and value and isinstance(value[0], str):
+        return sum(map(_size_bytes, value))
+    return 4 * len(value) if isinstance(value, list) else 4
 
 
 def _write_rows(source: Source, rules: Rules, tally: Tally, path: Path) -> bool:
@@ -198,7 +213,7 @@ def _encode_row(
     chat: list[dict[str, str]], prompt_turns: int, encoder: Encoder, max_length: int
 ) -> tuple[list[int], list[int], Fate, str]:
     try:
-        encoded = encoder.encode(chat, prompt_turns)
+        encoded = encoder.encode(chat, prompt_turns, max_length)
     except (TemplateError, TurnsNotFound) as error:
         return [], [], Fate.BROKEN, f"the chat template does not take this dialogue: {error}"
     labels = [

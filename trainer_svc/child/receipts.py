@@ -34,7 +34,8 @@ class _Dropped:
 
 @dataclass
 class Tally:
-    """Counts for one source. `part` is "train" or "eval", `place` the file or hub id."""
+    """Counts for one source. `part` is "train" or "eval", `place` the file or hub id; `cuts`:
+    rows longer than max_length are cut, not left out."""
 
     part: str
     source: str
@@ -45,6 +46,7 @@ class Tally:
     tokens: int = 0
     supervised_tokens: int = 0
     dropped: dict[str, _Dropped] = field(default_factory=dict)
+    cuts: bool = True
 
     @property
     def rows_dropped(self) -> int:
@@ -95,10 +97,16 @@ class Tally:
             )
         too_long = self.dropped.get(TOO_LONG)
         if too_long is not None and too_long.count == self.rows_read:
+            none_of = f"none of the {self.rows_read}"
+            why = (
+                f"{none_of} has a token to learn within max_length = {self.max_length}"
+                if self.cuts
+                else f"{none_of} is within max_length = {self.max_length}, and rows of a model"
+                " that reads pictures are not cut"
+            )
             raise RunFailed(
                 Cause.DATASET_INVALID,
-                f"every row of {self.place} is too long: none of the {self.rows_read} has a token"
-                f" to learn within max_length = {self.max_length}",
+                f"every row of {self.place} is too long: {why}",
                 "Raise max_length.",
             )
         raise RunFailed(

@@ -24,6 +24,8 @@ DELIMITERS = ",;\t"
 # Rows read from Parquet at a time: this many, or fewer if they are long.
 BATCH_ROWS_MAX = 32
 BATCH_BYTES = 8 << 20
+# One long value may stand in all rows, written once: a batch of such rows has no more than this.
+REPEATED_BYTES = 128 << 20
 # A row of a Parquet file may have pictures in it.
 ROW_BYTES_MAX = 64 << 20
 READ_BYTES = 1 << 20
@@ -158,7 +160,7 @@ def _parquet_rows(path: Path) -> Iterator[dict[str, Any] | str]:
                 use_threads=False,
             )
             for batch in batches:
-                yield from _batch_values(batch)
+                yield from batch_values(batch)
 
 
 def _columns(path: Path, names: Sequence[str]) -> list[str]:
@@ -171,10 +173,12 @@ def _columns(path: Path, names: Sequence[str]) -> list[str]:
 def _batch_rows(group: Any) -> int:
     size = sum(group.column(at).total_uncompressed_size for at in range(group.num_columns))
     row_bytes = max(1, size // max(1, group.num_rows))
-    return int(max(1, min(BATCH_ROWS_MAX, BATCH_BYTES // row_bytes)))
+    rows = min(BATCH_ROWS_MAX, BATCH_BYTES // row_bytes, REPEATED_BYTES // max(1, size))
+    return int(max(1, rows))
 
 
-def _batch_values(batch: Any) -> Iterator[dict[str, Any] | str]:
+def batch_values(batch: Any) -> Iterator[dict[str, Any] | str]:
+    """The rows of an Arrow batch or table, and for each that cannot be read what is wrong."""
     one_by_one = batch.nbytes > ROW_BYTES_MAX
     if not one_by_one:
         with suppress(UnicodeDecodeError):  # some row's; to find out which

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trainer_svc.child.failure import Cause, RunFailed
-from trainer_svc.child.images import MARK
-from trainer_svc.child.masks import Chat, ChatEncoder, Encoded, Span, common, mark
+from trainer_svc.child.images import MARK, opened_picture
+from trainer_svc.child.masks import Chat, ChatEncoder, Encoded, Span, char_of, common, mark
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -45,11 +45,18 @@ class PictureEncoder(ChatEncoder):
         tokenizer.chat_template = self._processor.chat_template or tokenizer.chat_template
         super().__init__(tokenizer, assistant_only)
 
-    def encode_row(self, chat: Chat, prompt_turns: int, pictures: Sequence[Path]) -> EncodedText:
-        """The first `prompt_turns` turns carry no loss. Raises jinja2.TemplateError when the
-        template refuses the dialogue, TurnsNotFound, PicturesMisplaced, and OSError for a picture
-        that cannot be read."""
-        text, spans = self._spans(chat)
+    def encode_row(
+        self,
+        chat: Chat,
+        prompt_turns: int,
+        pictures: Sequence[Path],
+        max_length: int | None = None,
+    ) -> EncodedText:
+        """The first `prompt_turns` turns carry no loss; for `max_length` see Encoder. Raises
+        jinja2.TemplateError when the template refuses the dialogue, TurnsNotFound,
+        PicturesMisplaced, OSError for a picture that cannot be read, and what processors raise
+        over those that they do not take (ValueError)."""
+        text, spans = self._spans(chat, max_length)
         if prompt_turns:
             begin = common(self._render(chat[:prompt_turns], prompt=True), text)
             spans = [(max(begin, start), end) for start, end in spans]
@@ -70,15 +77,19 @@ class PictureEncoder(ChatEncoder):
         text = f"{begin}{content.replace(MARK, self._processor.image_token)}{end}"
         return EncodedText(text, self._encode_text(text, [(0, len(text))], pictures))
 
-    def _encode_whole(self, chat: Chat) -> Encoded:
-        return self.encode_row(chat, 0, ()).encoded
+    def _encode_whole(self, chat: Chat, max_length: int | None) -> Encoded:
+        return self.encode_row(chat, 0, (), max_length).encoded
 
-    def _spans(self, chat: Chat) -> tuple[str, list[Span]]:
+    def _spans(self, chat: Chat, max_length: int | None) -> tuple[str, list[Span]]:
         """The rendered text, and where in it, in characters, there is loss."""
         if self._marked_template is not None:
             return self._marked_spans(chat, self._marked_template)
         text = self._render(chat)
-        return text, self._turn_spans(chat, text) if self._assistant_only else [(0, len(text))]
+        if not self._assistant_only:
+            return text, [(0, len(text))]
+        # Pictures only make it longer.
+        batch = self._tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+        return text, self._turn_spans(chat, text, char_of(batch["offset_mapping"], max_length))
 
     def _marked_spans(self, chat: Chat, template: str) -> tuple[str, list[Span]]:
         from transformers.utils.chat_template_utils import render_jinja_template
@@ -141,10 +152,12 @@ def _parts(content: str) -> list[dict[str, str]]:
 
 
 def open_picture(path: Path) -> "Image":
-    """The picture as RGB, turned as its file says. Raises OSError."""
-    from transformers.image_utils import load_image
+    """The picture as RGB, turned as its file says. Raises OSError, and ValueError for one that
+    would fill the memory."""
+    from PIL.ImageOps import exif_transpose
 
-    return load_image(str(path))
+    with path.open("rb") as file, opened_picture(file) as picture:
+        return exif_transpose(picture).convert("RGB")
 
 
 def _shifted(span: Span, replaced: Sequence[Mapping[str, Any]]) -> Span:

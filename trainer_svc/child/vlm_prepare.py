@@ -77,7 +77,7 @@ def prepare_pictures(
 
     wanted = run.spec.hyperparameters
     encoder = PictureEncoder(processor, wanted.assistant_only_loss)
-    preparation = _Preparation(encoder, wanted.max_length, rules_of(run, cache), cache)
+    preparation = Preparation(encoder, wanted.max_length, rules_of(run, cache), cache)
     found = {part: find_sources(run, part, cache, spool) for part in PARTS}
     cache.mkdir(parents=True, exist_ok=True)
     parts: dict[str, Dataset] = {}
@@ -93,7 +93,7 @@ def prepare_pictures(
     return Prepared(parts["train"], parts.get("eval"), tuple(receipts))
 
 
-class _Preparation:
+class Preparation:
     """Prepares the parts of one run."""
 
     def __init__(
@@ -109,7 +109,7 @@ class _Preparation:
         tallies = []
         with arrow_file(path, KEPT) as kept:
             for number, source in enumerate(sources):
-                tally = Tally(part, source.given, source.place, self._max_length)
+                tally = Tally(part, source.given, source.place, self._max_length, cuts=False)
                 rows_file = self._folder / f"{part}-{number}-rows.arrow"
                 with arrow_file(rows_file, CHECKED) as rows:
                     for row in check_rows(source, self.rules, tally):
@@ -195,10 +195,11 @@ def _encode_batch(
 
 def _encode_row(row: Mapping[str, Any], encoder: PictureEncoder, max_length: int) -> dict[str, Any]:
     try:
-        encoded = _encoded(row, encoder)
+        encoded = _encoded(row, encoder, max_length)
     except (TemplateError, TurnsNotFound, PicturesMisplaced) as error:
-        why = f"the chat template does not take this dialogue: {error}"
-        return {"text": "", "labels": [], "fate": Fate.BROKEN, "why": why}
+        return _broken(f"the chat template does not take this dialogue: {error}")
+    except (OSError, ValueError) as error:
+        return _broken(f"the model's processor does not take these pictures: {error}")
     tokens = encoded.encoded
     labels = [
         token if loss else IGNORED
@@ -213,9 +214,13 @@ def _encode_row(row: Mapping[str, Any], encoder: PictureEncoder, max_length: int
     return {"text": encoded.text, "labels": labels, "fate": fate, "why": ""}
 
 
-def _encoded(row: Mapping[str, Any], encoder: PictureEncoder) -> EncodedText:
+def _broken(why: str) -> dict[str, Any]:
+    return {"text": "", "labels": [], "fate": Fate.BROKEN, "why": why}
+
+
+def _encoded(row: Mapping[str, Any], encoder: PictureEncoder, max_length: int) -> EncodedText:
     pictures = [Path(path) for path in row["pictures"]]
     if row["plain"]:
         return encoder.encode_plain(row["contents"][0], pictures)
     chat = as_chat(row["roles"], row["contents"])
-    return encoder.encode_row(chat, row["prompt_turns"], pictures)
+    return encoder.encode_row(chat, row["prompt_turns"], pictures, max_length)

@@ -11,7 +11,7 @@ import pytest
 
 from tests.integration.hub.hub_runs import TOKEN, Downloader
 from tests.support.eventually import eventually_sync
-from tests.support.hub_server import HubServer, running_hub
+from tests.support.hub_server import HubServer, Served, running_hub
 from tests.unit.child.run_folders import RunFolder, make_run_folder
 from trainer_svc.child.hub import needed_files
 
@@ -407,6 +407,65 @@ def test_a_token_is_told_nowhere(hub: HubServer, host: Downloader) -> None:
     assert TOKEN not in json.dumps(told)
     for path in host.root.rglob("*"):
         assert not path.is_file() or TOKEN.encode() not in path.read_bytes(), path
+
+
+def test_a_signed_address_is_told_nowhere(hub: HubServer, host: Downloader) -> None:
+    hub.publish("acme/tiny", SMALL)
+    signed = "https://cdn.example/blob?X-Amz-Signature=0ff1ce&X-Amz-Expires=9"
+    hub.fail("model.safetensors", 418, X_Error_Message=f"{signed} is not welcome")
+
+    told = host.run("acme/tiny")
+
+    assert "https://cdn.example/blob is not welcome" in told["message"]
+    assert "0ff1ce" not in json.dumps(told)
+
+
+def test_a_body_longer_than_listed_is_not_taken_to_its_end(
+    hub: HubServer, host: Downloader, large: dict[str, bytes]
+) -> None:
+    hub.publish("acme/large", large, claimed_bytes={"model.safetensors": MIB})
+
+    told = host.run("acme/large")
+
+    assert told["cause"] == "NETWORK"
+    assert "model.safetensors is longer than the 1,048,576 bytes" in told["message"]
+    assert all(one.body_bytes < LARGE_BYTES for one in hub.downloads("model.safetensors"))
+    for partial in host.cache.glob("*/blobs/*.incomplete"):
+        assert partial.stat().st_size <= MIB
+
+
+class ListedElsewhere(Served):
+    """A large file whose listing names a path where its hash belongs."""
+
+    @property
+    def sha256(self) -> str:
+        return "../../../../elsewhere"
+
+
+def test_a_listing_whose_hash_is_a_path_is_refused(hub: HubServer, host: Downloader) -> None:
+    commit = hub.publish("acme/tiny", SMALL)
+    lying = {**hub.repository("acme/tiny").commits[commit]}
+    lying["model.safetensors"] = ListedElsewhere(b"weights", True)
+    hub.repository("acme/tiny").commits[commit] = lying
+
+    told = host.run("acme/tiny")
+
+    assert told["cause"] == "ENVIRONMENT_INVALID"
+    assert "no SHA-256 for model.safetensors" in told["message"]
+    assert not list(host.root.rglob("elsewhere*"))
+
+
+def test_what_is_no_commit_is_not_pinned(hub: HubServer, host: Downloader) -> None:
+    commit = hub.publish("acme/tiny", SMALL)
+    repository = hub.repository("acme/tiny")
+    repository.commits["None"] = repository.commits[commit]
+    repository.names["main"] = "None"
+
+    told = host.run("acme/tiny")
+
+    assert told["cause"] == "ENVIRONMENT_INVALID"
+    assert "names no commit of model acme/tiny" in told["message"]
+    assert not host.pins.exists()
 
 
 def test_weights_that_are_there_twice_come_once() -> None:

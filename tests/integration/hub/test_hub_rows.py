@@ -263,3 +263,78 @@ def test_a_hub_that_stays_away_is_a_fault_of_the_network(
 
     assert told["cause"] == "NETWORK"
     assert "503" in told["message"]
+
+
+def as_featured_parquet(rows: list[dict[str, Any]], features: Mapping[str, Any]) -> bytes:
+    """With what the library notes of its own types."""
+    table = pa.Table.from_pylist(rows)
+    noted = {"huggingface": json.dumps({"info": {"features": features}})}
+    sink = io.BytesIO()
+    pq.write_table(table.replace_schema_metadata(noted), sink)
+    return sink.getvalue()
+
+
+TEXT = {"dtype": "string", "_type": "Value"}
+
+
+def test_no_picture_or_sound_is_decoded_while_rows_are_read(
+    hub: HubServer, host: Downloader, tmp_path: Path
+) -> None:
+    elsewhere = tmp_path / "vector.eps"
+    elsewhere.write_text("%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n")
+    pointer = {"bytes": None, "path": str(elsewhere)}
+    message = {"role": "assistant", "content": "ok", "seen": pointer}
+    row = {"messages": [message], "images": [pointer], "voice": pointer}
+    features = {
+        "messages": {
+            "feature": {"role": TEXT, "content": TEXT, "seen": {"_type": "Image"}},
+            "_type": "List",
+        },
+        "images": {"feature": {"_type": "Image"}, "_type": "List"},
+        "voice": {"_type": "Audio"},
+    }
+    hub.publish("acme/seen", {"a.parquet": as_featured_parquet([row], features)}, kind="datasets")
+
+    got = host.run("acme/seen", split="train")
+
+    path_alone = {"path": str(elsewhere)}
+    expected = {"messages": [{**message, "seen": path_alone}], "images": [path_alone]}
+    assert [value for _, value in got["rows"]] == [expected]
+
+
+def test_values_of_several_types_come_as_they_were_written(
+    hub: HubServer, host: Downloader
+) -> None:
+    rows: list[dict[str, Any]] = [
+        {"messages": [{"role": "user", "content": "one"}, {"role": "assistant", "content": "ok"}]},
+        {"messages": [{"role": "user", "content": [{"type": "text"}]}]},
+    ]
+    hub.publish("acme/mixed", {"train.jsonl": as_lines(rows)}, kind="datasets")
+
+    got = host.run("acme/mixed", split="train")
+
+    assert [value for _, value in got["rows"]] == rows
+
+
+def test_columns_of_no_known_format_are_named(hub: HubServer, host: Downloader) -> None:
+    hub.publish("acme/odd", {"train.csv": b"question,answer\na,b\n"}, kind="datasets")
+
+    told = host.run("acme/odd", split="train")
+
+    assert told["cause"] == "DATASET_INVALID"
+    assert "found the columns question, answer" in told["message"]
+
+
+@pytest.mark.timeout(60)
+def test_a_card_that_stands_for_gigabytes_is_refused(hub: HubServer, host: Downloader) -> None:
+    tenfold = [
+        f"a{level}: &a{level} [{', '.join([f'*a{level - 1}'] * 10)}]" for level in range(1, 9)
+    ]
+    card = "\n".join(["---", "a0: &a0 [x, x]", *tenfold, "configs: [*a8]", "---", ""])
+    files = {"README.md": card.encode(), "train.jsonl": as_lines(ROWS)}
+    hub.publish("acme/bomb", files, kind="datasets")
+
+    told = host.run("acme/bomb", split="train")
+
+    assert told["cause"] == "DATASET_INVALID"
+    assert "README.md of data set acme/bomb stands for more than" in told["message"]

@@ -43,6 +43,33 @@ def test_json_lines_are_told_from_an_object_with_parts(tmp_path: Path, first: An
     assert [row.value for row in rows] == [first, first]
 
 
+@pytest.mark.parametrize(
+    "first",
+    [
+        {"tools": [], "messages": [{"role": 1}]},
+        {"tags": [["x"]], "messages": []},
+        {"tags": [["x"], ["y"]], "id": 3, "more": [], "dialog": ["a", "b"]},
+    ],
+)
+def test_a_list_before_a_rows_own_fields_is_no_part(tmp_path: Path, first: Any) -> None:
+    path = write(tmp_path, json.dumps(first) + "\n" + json.dumps(first))
+
+    rows = rows_of(path)
+
+    assert [row.value for row in rows] == [first, first]
+
+
+def test_a_part_longer_than_a_line_can_be_is_a_part(tmp_path: Path) -> None:
+    row = ["a" * 1_000, "b"]
+    count = VALUE_CHARS_MAX // 1_000 + 1
+    path = write(tmp_path, json.dumps({"train": [row] * count, "valid": [["v", "w"]]}))
+
+    rows = rows_of(path)
+
+    assert len(rows) == count
+    assert [row.value for row in rows_of(path, "valid")] == [["v", "w"]]
+
+
 def test_a_list_gives_each_row_with_its_line(tmp_path: Path) -> None:
     path = write(tmp_path, '[\n["a", "b"],\n\n["c",\n "d"], ["e", "f"]\n]\n')
 

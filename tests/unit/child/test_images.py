@@ -32,6 +32,8 @@ def root(tmp_path: Path) -> Path:
     (root / "text.png").write_text("no picture")
     (root / "vector.eps").write_text("%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n")
     (root / "empty.png").write_bytes(b"")
+    Image.new("L", (1, 201)).save(root / "strip.png")
+    Image.new("L", (200, 1)).save(root / "thin.png")
     os.mkfifo(root / "pipe.png")
     return root
 
@@ -69,6 +71,9 @@ def test_paths_are_relative_to_the_data_file_or_inside_the_roots(root: Path) -> 
         ("/etc/hostname", "image_missing", "outside the data roots"),
         ("loop.png", "image_missing", "does not exist or cannot be read"),
         ("a\0b", "image_missing", "no path"),
+        ("\ud800.png", "malformed", r"'\\ud800.png' is no path"),
+        ({"path": "http://\udc80"}, "malformed", "is no path"),
+        ("strip.png", "image_broken", "strip.png is more than 200 times as long as wide"),
         ("x" * 300, "image_missing", "does not exist or cannot be read"),
         ("pictures", "image_missing", "is not a file"),
         ("pipe.png", "image_missing", "is not a file"),
@@ -105,6 +110,23 @@ def test_a_picture_that_would_fill_the_memory_is_refused(root: Path) -> None:
         with pytest.raises(PictureBroken, match="more than 89,478,485 pixels") as caught:
             check(pictures_of(root), root, name)
         assert caught.value.reason == "image_broken"
+
+
+def test_a_picture_may_be_long_within_reason(root: Path) -> None:
+    assert check(pictures_of(root), root, "thin.png") == (root / "thin.png",)
+
+
+def test_the_pictures_of_one_row_have_a_limit_together(root: Path) -> None:
+    (root / "large.png").write_bytes(black_png(9_000))
+    data = (root / "large.png").read_bytes()
+    pictures = pictures_of(root)
+
+    two = check(pictures, root, "large.png", {"bytes": data})
+    with pytest.raises(PictureBroken, match="3 pictures have 243,000,000 pixels") as caught:
+        check(pictures, root, "large.png", {"bytes": data}, "large.png")
+
+    assert len(two) == 2
+    assert caught.value.reason == "image_broken"
 
 
 def black_png(side: int) -> bytes:

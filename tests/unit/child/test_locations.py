@@ -54,6 +54,7 @@ def test_data_outside_the_roots_is_refused(root: Path, name: str) -> None:
         ("nothing", "does not exist"),
         ("empty", "no config.json"),
         ("no\0thing", "is no path"),
+        ("\ud800", "is no path"),
     ],
 )
 def test_a_folder_that_is_no_model_is_refused(root: Path, name: str, message: str) -> None:

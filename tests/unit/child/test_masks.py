@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from trainer_svc.child.failure import Cause, RunFailed
-from trainer_svc.child.masks import ChatEncoder, Encoded, TextEncoder
+from trainer_svc.child.masks import Chat, ChatEncoder, Encoded, TextEncoder
 
 # The libraries warn about themselves when they are imported.
 pytestmark = pytest.mark.filterwarnings("default")
@@ -187,3 +187,26 @@ def test_a_tokenizer_without_an_end_cannot_take_plain_text(assets: Path) -> None
         TextEncoder(tokenizer)
 
     assert caught.value.cause is Cause.MODEL_INVALID
+
+
+class CountingEncoder(ChatEncoder):
+    renderings = 0
+
+    def _render(self, chat: Chat, prompt: bool = False) -> str:
+        self.renderings += 1
+        return super()._render(chat, prompt)
+
+
+def test_turns_that_are_cut_off_are_not_looked_for(plain_model: Path) -> None:
+    tokenizer = tokenizer_of(plain_model)
+    encoder = CountingEncoder(tokenizer, assistant_only=True)
+    chat = CHAT[1:] * 100
+    whole = encoder.encode(chat)
+    encoder.renderings = 0
+
+    encoded = encoder.encode(chat, max_length=100)
+
+    assert encoder.renderings < 40, "a hundredth of a row of 400 turns is looked at"
+    assert encoded.input_ids == whole.input_ids
+    assert encoded.supervised[:100] == whole.supervised[:100]
+    assert any(encoded.supervised[100:]), "there is something to learn further on"

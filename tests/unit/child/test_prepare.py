@@ -4,13 +4,21 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa  # type: ignore[import-untyped]  # no stubs
 import pytest
 from google.protobuf.json_format import MessageToDict
 
 from tests.unit.child.launching import call_warm
 from trainer_svc.child.failure import Cause, RunFailed
 from trainer_svc.child.masks import Encoders
-from trainer_svc.child.prepare import IGNORED, Recipe, prepare
+from trainer_svc.child.prepare import (
+    IGNORED,
+    ROWS,
+    WRITE_BYTES,
+    Recipe,
+    arrow_file,
+    prepare,
+)
 from trainer_svc.child.receipts import Tally
 from trainer_svc.child.source_rows import Rules, file_source
 
@@ -272,3 +280,16 @@ def test_memory_does_not_grow_with_the_rows(assets: Path, tmp_path: Path) -> Non
     assert (few_rows, many_rows) == (1_000, 12_000)
     # Twelve times the rows: their texts and ids alone would be over 20 MB more as lists.
     assert many - few < 8 << 20, (few, many)
+
+
+def test_long_rows_are_written_in_batches_that_fit(tmp_path: Path) -> None:
+    text = "x" * (WRITE_BYTES // 8)
+    row = {"roles": ["user", "assistant"], "contents": [text, text], "prompt_turns": 0}
+
+    with arrow_file(tmp_path / "rows.arrow", ROWS) as writer:
+        for number in range(10):
+            writer.add({**row, "place": f"data.jsonl:{number}"})
+
+    with pa.memory_map(str(tmp_path / "rows.arrow")) as file, pa.ipc.open_stream(file) as stream:
+        batches = list(stream)
+    assert [batch.num_rows for batch in batches] == [4, 4, 2]

@@ -16,7 +16,7 @@ from tests.unit.child.launching import call_warm
 from trainer_svc.child.data_rows import RawRow, read_rows
 from trainer_svc.child.failure import Cause, RunFailed
 from trainer_svc.child.json_stream import VALUE_CHARS_MAX
-from trainer_svc.child.tables import ROW_BYTES_MAX
+from trainer_svc.child.tables import REPEATED_BYTES, ROW_BYTES_MAX
 
 pytestmark = pytest.mark.filterwarnings("default")
 
@@ -317,3 +317,22 @@ def test_memory_does_not_grow_with_a_row_group(tmp_path: Path) -> None:
 
     assert rows == 40_000
     assert growth < 48 << 20, growth  # the texts are 96 MB
+
+
+def arrow_bytes_at_most(path: str) -> tuple[int, int]:
+    """Rows, and the most that Arrow took to read them."""
+    count = sum(1 for _ in read_rows(Path(path), "", "train"))
+    return count, int(pa.default_memory_pool().max_memory())
+
+
+def test_a_long_value_that_stands_in_each_row_does_not_fill_the_memory(tmp_path: Path) -> None:
+    values = pa.DictionaryArray.from_arrays(pa.array([0] * 40, pa.int8()), ["x" * (24 << 20)])
+    path = write_parquet(
+        tmp_path / "data.parquet", {"text": values}, store_schema=False, compression="zstd"
+    )
+    assert path.stat().st_size < 1 << 20
+
+    count, most = call_warm(arrow_bytes_at_most, str(path))
+
+    assert count == 40
+    assert most < 4 * REPEATED_BYTES  # buffers that grow, twofold each time

@@ -5,10 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from trainer_svc.child.failure import Cause, RunFailed
 from trainer_svc.child.masks import Encoded
-from trainer_svc.child.vlm_masks import PictureEncoder, PicturesMisplaced
+from trainer_svc.child.vlm_masks import PictureEncoder, PicturesMisplaced, open_picture
 
 # The libraries warn about themselves when they are imported.
 pytestmark = pytest.mark.filterwarnings("default")
@@ -155,3 +156,24 @@ def test_a_processor_without_a_template_is_refused(vlm_assets: Path) -> None:
         PictureEncoder(processor, assistant_only=True)
 
     assert caught.value.cause is Cause.MODEL_INVALID
+
+
+def test_only_pictures_of_known_formats_and_sizes_are_opened(tmp_path: Path) -> None:
+    for name, side in (("a.png", 8), ("a.tga", 8), ("large.png", 9_500)):
+        Image.new("L", (side, side)).save(tmp_path / name)
+
+    opened = open_picture(tmp_path / "a.png")
+    with pytest.raises(OSError, match="cannot identify"):
+        open_picture(tmp_path / "a.tga")
+    with pytest.raises(ValueError, match="more than 89,478,485 pixels"):
+        open_picture(tmp_path / "large.png")
+
+    assert (opened.mode, opened.size) == ("RGB", (8, 8))
+
+
+def test_a_picture_is_turned_as_its_file_says(tmp_path: Path) -> None:
+    turned = Image.new("RGB", (8, 4))
+    turned.getexif()[0x0112] = 6  # on its side
+    turned.save(tmp_path / "a.jpg", exif=turned.getexif())
+
+    assert open_picture(tmp_path / "a.jpg").size == (4, 8)
