@@ -3,13 +3,16 @@
 Owns the pre-pass. Files are read and checked by checked_rows.py; then a script
 in ms-swift's environment (inside/prepass.py) says of each row what training
 would make of it. Rows that ms-swift would drop, or replace by random others, are
-taken out and counted here, before a GPU is used. Data sets on a hub go to
-ms-swift by their names and are only looked at. Refuses rows that ms-swift's
-template does not take where the job is strict, and what receipts.py refuses
-(RunFailed, DATASET_INVALID).
+taken out and counted here, before a GPU is used. Data sets on the Hugging Face
+hub are read as files are; those on ModelScope go to ms-swift by their names, as
+training data alone, and are only looked at. Refuses rows that ms-swift's template
+does not take where the job is strict, texts and dialogues in one job, what
+receipts.py refuses (RunFailed, DATASET_INVALID), and what ms-swift would take for
+something else than the spec means (CONFIG_INVALID).
 """
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import IntEnum
@@ -17,15 +20,16 @@ from pathlib import Path
 from typing import Any
 
 from tunewright.v1.feed_pb2 import SEVERITY_WARNING, DataPrepared
-from tunewright.v1.spec_pb2 import DataSource, JobSpec
+from tunewright.v1.spec_pb2 import DATA_FORMAT_TEXT, DataSource, JobSpec
 
 from trainer_svc.child.attempt import ExitedWithoutWords
 from trainer_svc.child.checked_rows import CheckedPart, write_checked
+from trainer_svc.child.failure import Cause, RunFailed
 from trainer_svc.child.locations import HubId, find_data, split_limit
 from trainer_svc.child.raw_row import data_failure
 from trainer_svc.child.receipts import NO_SUPERVISED_TOKENS, TOO_LONG, Tally, settle
 from trainer_svc.child.run_spec import RunSpec
-from trainer_svc.child.sources import PARTS, Part, max_dropped_fraction
+from trainer_svc.child.sources import PARTS, Part, rules_of
 from trainer_svc.child.spool import Spool
 from trainer_svc.child.swift import inside
 from trainer_svc.child.swift.process import Program
@@ -53,6 +57,18 @@ DROPPED: Mapping[Fate, str] = {
 }
 
 
+# As ms-swift finds it: it opens whatever file stands between, and puts the picture there.
+_PICTURE_TAG = re.compile(r"<img>(.+?)</img>")
+PICTURE_IN_TEXT = "<img>...</img> would be opened as a file; give pictures in images"
+
+
+def _names_a_picture(row: Mapping[str, Any]) -> bool:
+    """Whether a text names a picture past the check that pictures lie inside the roots."""
+    return not row.get("images") and any(
+        _PICTURE_TAG.search(str(message["content"])) for message in row["messages"]
+    )
+
+
 @dataclass(frozen=True)
 class Verdict:
     """What ms-swift says of one row."""
@@ -65,16 +81,17 @@ class Verdict:
 
 @dataclass(frozen=True)
 class CheckedSources:
-    """The sources of the run: rows of files, checked, and names of data sets on a hub."""
+    """The sources of the run: rows, checked, and names of data sets on ModelScope, which are all
+    to train on."""
 
     files: Mapping[Part, CheckedPart]
-    hub: Mapping[Part, Sequence[str]]
+    modelscope: Sequence[str]
     folder: Path
 
     def words(self, part: Part) -> tuple[str, ...]:
         """What ms-swift is given for a part. Its file is written by settle_rows."""
         own = (str(self.file(part)),) if part in self.files else ()
-        return (*own, *self.hub[part])
+        return (*own, *self.modelscope) if part == "train" else own
 
     def file(self, part: Part) -> Path:
         """The file of the rows that are left."""
@@ -83,12 +100,12 @@ class CheckedSources:
     @property
     def uses_hub(self) -> bool:
         """Whether ms-swift has something to download."""
-        return any(self.hub.values())
+        return bool(self.modelscope)
 
     @property
     def text_only(self) -> bool | None:
-        """Whether the rows are plain texts; None if no file says."""
-        return next((part.text_only for part in self.files.values()), None)
+        """Whether the rows to train on are plain texts; None if all are ModelScope's."""
+        return self.files["train"].text_only if "train" in self.files else None
 
 
 @dataclass(frozen=True)
@@ -101,47 +118,87 @@ class SettledData:
 
 
 def check_sources(run: RunSpec, folder: Path, spool: Spool) -> CheckedSources:
-    """Reads and checks all files of the run. Raises RunFailed."""
-    asked: dict[Part, Sequence[DataSource]] = {
-        "train": run.spec.train_data,
-        "eval": run.spec.eval_data,
-    }
-    hub = {part: _on_a_hub(run, asked[part]) for part in PARTS}
-    from_files = replace(run, spec=_without(run.spec, hub))
+    """Reads and checks the rows of the run, ModelScope's excepted. Raises RunFailed."""
+    modelscope = _on_modelscope(run)
+    own = replace(run, spec=_without(run.spec, modelscope))
     files = {}
     for part in PARTS:
-        checked = write_checked(from_files, part, folder, spool)
+        checked = write_checked(own, part, folder, spool)
         if checked is not None:
+            _require_prompts_unlearnt(run.spec, checked)
             files[part] = checked
-    return CheckedSources(files, hub, folder)
+    _require_one_kind(run.spec, files)
+    return CheckedSources(files, modelscope, folder)
 
 
-def _on_a_hub(run: RunSpec, asked: Sequence[DataSource]) -> tuple[str, ...]:
-    names = []
-    for source in asked:
-        name, _ = split_limit(source.source)
-        if not isinstance(find_data(name, run.data_roots, run.allow_hub), HubId):
-            continue
-        if source.split:
-            raise data_failure(
-                f"{source.source} is a data set on a hub, of which ms-swift takes no part by name"
-                f" ({source.split!r})",
-                "Leave out the split, or download the data set and give its files.",
+def _on_modelscope(run: RunSpec) -> tuple[str, ...]:
+    """The sources that ms-swift is given by name."""
+    if run.spec.swift.use_hf:
+        return ()
+    for source in run.spec.eval_data:
+        if _is_hub_id(run, source):
+            raise RunFailed(
+                Cause.CONFIG_INVALID,
+                f"{source.source} is in eval_data and would come from ModelScope, of whose data"
+                " sets ms-swift takes the part for training, also to evaluate",
+                "Give a file, or set use_hf to take the data set from the Hugging Face hub.",
             )
-        names.append(source.source)
-    return tuple(names)
+    return tuple(_name(one) for one in run.spec.train_data if _is_hub_id(run, one))
 
 
-def _without(spec: JobSpec, hub: Mapping[Part, Sequence[str]]) -> JobSpec:
-    """The spec with files alone."""
+def _is_hub_id(run: RunSpec, asked: DataSource) -> bool:
+    name, _ = split_limit(asked.source)
+    return isinstance(find_data(name, run.data_roots, run.allow_hub), HubId)
+
+
+def _name(asked: DataSource) -> str:
+    if asked.split:
+        raise data_failure(
+            f"{asked.source} would come from ModelScope, of whose data sets ms-swift takes no part"
+            f" by name ({asked.split!r})",
+            "Leave out the split, or download the data set and give its files.",
+        )
+    return asked.source
+
+
+def _without(spec: JobSpec, modelscope: Sequence[str]) -> JobSpec:
+    """The spec with the sources that are read here alone."""
     left = JobSpec()
     left.CopyFrom(spec)
-    lists: dict[Part, Any] = {"train": left.train_data, "eval": left.eval_data}
-    for part, sources in lists.items():
-        kept = [source for source in sources if source.source not in hub[part]]
-        del sources[:]
-        sources.extend(kept)
+    kept = [source for source in spec.train_data if source.source not in modelscope]
+    del left.train_data[:]
+    left.train_data.extend(kept)
     return left
+
+
+def _require_prompts_unlearnt(spec: JobSpec, part: CheckedPart) -> None:
+    """ms-swift learns either what the assistant says or everything, prompts included."""
+    wanted = spec.hyperparameters
+    learns_all = wanted.HasField("assistant_only_loss") and not wanted.assistant_only_loss
+    if part.first_prompt and learns_all:
+        raise RunFailed(
+            Cause.CONFIG_INVALID,
+            "prompt_completion rows and assistant_only_loss false do not go together with"
+            f" ms-swift: it would learn the prompts too, of {part.first_prompt} first",
+            "Set assistant_only_loss to true, or use the qlora backend.",
+        )
+
+
+def _require_one_kind(spec: JobSpec, files: Mapping[Part, CheckedPart]) -> None:
+    """ms-swift reads both parts in one way."""
+    if "eval" not in files:
+        return
+    if "train" in files:
+        trains_texts = files["train"].text_only
+    else:
+        trains_texts = all(source.format == DATA_FORMAT_TEXT for source in spec.train_data)
+    if files["eval"].text_only != trains_texts:
+        kinds = ("plain texts", "dialogues")
+        train, evaluation = kinds if trains_texts else kinds[::-1]
+        raise data_failure(
+            f"train_data holds {train}, and eval_data {evaluation}: ms-swift reads both in one way",
+            f"Evaluate on {train}, or use the qlora backend with a model that reads text only.",
+        )
 
 
 @dataclass(frozen=True)
@@ -166,6 +223,7 @@ class Prepass:
     def __init__(self, program: Program, run: RunSpec, spool: Spool) -> None:
         self._program = program
         self._run = run
+        self._rules = rules_of(run, run.paths.cache)
         self._spool = spool
 
     def settle(self, checked: CheckedSources, argv: Sequence[str]) -> SettledData:
@@ -189,16 +247,12 @@ class Prepass:
             tallies += found
             rows[look.part] += sum(tally.rows_kept for tally in found)
             look.verdicts.unlink()
-        receipts = settle(tallies, self._spool, max_dropped_fraction(self._run))
+        receipts = settle(tallies, self._spool, self._rules.max_dropped_fraction)
         return SettledData(rows["train"], receipts, versions)
 
     def _ask(self, looks: Sequence[_Look], checked: CheckedSources, argv: Sequence[str]) -> None:
         parts = [look.request(checked) for look in looks]
-        request = {
-            "argv": list(argv),
-            "parts": parts,
-            "trusted": self._run.trust_remote_code or not checked.uses_hub,
-        }
+        request = {"argv": list(argv), "parts": parts}
         self._program.ask(json.dumps(request).encode() + b"\n")
         relay = Relay(self._program)
         while (code := self._program.poll()) is None:
@@ -220,6 +274,8 @@ class Prepass:
             for number, (line, verdict) in enumerate(zip(rows, verdicts, strict=True)):
                 row = json.loads(line)
                 place = row.pop("place")
+                if _names_a_picture(row):
+                    verdict = Verdict(0, 0, Fate.REFUSED, PICTURE_IN_TEXT)
                 if self._judge(part.tally_of(number), place, verdict):
                     left.write(json.dumps(row, ensure_ascii=False) + "\n")
         part.path.unlink()
@@ -240,7 +296,7 @@ class Prepass:
             cut = verdict.fate is Fate.TRUNCATED
             tally.keep(verdict.tokens, verdict.supervised_tokens, truncated=cut)
             return True
-        if verdict.fate is Fate.REFUSED and self._run.spec.strict:
+        if verdict.fate is Fate.REFUSED and self._rules.strict:
             raise data_failure(
                 f"{place}: ms-swift's template does not take this row: {verdict.why}",
                 "Correct the data file, or set strict to false to leave such rows out.",
@@ -257,8 +313,8 @@ def _looks(checked: CheckedSources) -> Iterator[_Look]:
     for part in PARTS:
         if part in checked.files:
             yield _Look(part, "", checked.folder / f"{part}.verdicts.jsonl")
-        for number, source in enumerate(checked.hub[part]):
-            yield _Look(part, source, checked.folder / f"{part}-{number}.verdicts.jsonl")
+    for number, source in enumerate(checked.modelscope):
+        yield _Look("train", source, checked.folder / f"modelscope-{number}.verdicts.jsonl")
 
 
 def read_verdicts(path: Path) -> tuple[dict[str, Any], Iterator[Verdict]]:

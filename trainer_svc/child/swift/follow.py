@@ -6,6 +6,7 @@ one that has done its work and does not end is ended. Refuses nothing itself.
 """
 
 import json
+import os
 import time
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
@@ -97,9 +98,11 @@ class Watch:
         # In this order: an evaluation is logged before the checkpoint of its step is written.
         found = self._hands.intake.whole(ended_well)
         self._read_log()
-        if found:
-            self._hands.intake.take_all(found, self.translation.eval_losses)
-            self.step = max(self.step, found[-1].step)
+        before = self._hands.intake.last
+        self._hands.intake.take_all(found, self.translation.eval_losses)
+        last = self._hands.intake.last
+        if last is not None and last is not before:
+            self.step = max(self.step, last.step)
             self._kept_at = time.monotonic()
 
     # --- what it logs
@@ -109,6 +112,7 @@ class Watch:
             at = step_of(entry)
             if at is not None:
                 self._begin(*at)
+                self._correct_total(at[1])
                 self.step = max(self.step, at[0])
             told = self.translation.of(entry, time.monotonic())
             if isinstance(told, TrainMetrics):
@@ -135,14 +139,25 @@ class Watch:
 
     def _tell(self, sign: Sign) -> None:
         if sign.stage is Stage.CHECKPOINT_WRITTEN:
-            self._written = int(sign.done)
-        elif sign.stage is Stage.TRAINING and sign.done.isdecimal() and sign.total.isdecimal():
-            self._begin(int(sign.done), int(sign.total))
-            self.step = max(self.step, int(sign.done))
+            if self._is_of_this_run(sign):
+                self._written = int(sign.done)
+        elif sign.stage is Stage.TRAINING:
+            self._tell_training(sign)
         elif sign.stage is Stage.MODEL_LOADED:
             self._tell_loaded(sign)
         elif self._began_at is None and self._is_time_to_tell(sign.stage):
             self._tell_waiting(sign)
+
+    def _is_of_this_run(self, sign: Sign) -> bool:
+        expected = self._output / f"checkpoint-{int(sign.done)}"
+        return os.path.realpath(sign.what) == os.path.realpath(expected)
+
+    def _tell_training(self, sign: Sign) -> None:
+        # Before the model is loaded, it is a row of the data that is printed.
+        is_known = self._began_at is not None or Stage.MODEL_LOADED in self._told
+        if is_known and sign.done.isdecimal() and sign.total.isdecimal():
+            self._begin(int(sign.done), int(sign.total))
+            self.step = max(self.step, int(sign.done))
 
     def _is_time_to_tell(self, stage: Stage) -> bool:
         now = time.monotonic()
@@ -184,16 +199,20 @@ class Watch:
         self._stack.enter_context(self._hands.stop.finishing_steps())
         self._began_at = step
         self.translation.overflows = self._trains_in_half_precision()
-        if total_steps != self.total_steps:
-            text = f"ms-swift makes {total_steps} steps of it, {self.total_steps} were expected"
-            self._hands.spool.event("TOTAL_STEPS_CHANGED", text, SEVERITY_WARNING)
-            self.total_steps = total_steps
+        self._correct_total(total_steps)
         self._hands.spool.event(
             "TRAINING_STARTED",
             f"training from step {self.step} to {total_steps}",
             step=self.step,
             total_steps=total_steps,
         )
+
+    def _correct_total(self, total_steps: int) -> None:
+        """What ms-swift says counts; its log more than its bar, since only it writes there."""
+        if total_steps != self.total_steps:
+            text = f"ms-swift makes {total_steps} steps of it, {self.total_steps} were expected"
+            self._hands.spool.event("TOTAL_STEPS_CHANGED", text, SEVERITY_WARNING)
+            self.total_steps = total_steps
 
     def _trains_in_half_precision(self) -> bool:
         with suppress(OSError, ValueError):

@@ -2,14 +2,16 @@
 
 Owns when one of them is whole: ms-swift says so in its log, and points a link
 at it, both only after its last file is written. Its files are then linked aside,
-sealed and kept by CheckpointStore; what is taken in is removed from ms-swift's
-folder. Refuses one with a weight that is NaN or infinite (RunFailed, DIVERGED).
+sealed and kept by CheckpointStore. ms-swift removes its own old ones, and may do
+so meanwhile: one that lacks a file then is passed over. Refuses one with a
+weight that is NaN or infinite (RunFailed, DIVERGED).
 """
 
 import os
 import re
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +28,8 @@ LATEST_LINK = "last-checkpoint"
 ADAPTER = "adapter_model.safetensors"
 # Pickles that nothing reads. What resuming reads (optimizer, scheduler, random state) stays.
 UNUSED = frozenset({"training_args.bin", "README.md"})
+# One that lacks any of them cannot be resumed from; each process writes a random state.
+NEEDED = (ADAPTER, "optimizer.pt", "scheduler.pt", "trainer_state.json", "rng_state*.pth")
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,7 @@ class Intake:
         self._store = store
         self._spool = spool
         self._whole_up_to = 0
+        self._seen: set[int] = set()
         self.last: Checkpoint | None = None
 
     def heard_of(self, step: int) -> None:
@@ -60,18 +65,18 @@ class Intake:
         return [one for one in found if one.step <= up_to]
 
     def take(self, found: Found, eval_loss: float | None) -> None:
-        """Makes it a checkpoint of the job. One that ms-swift removed meanwhile is passed
+        """Makes it a checkpoint of the job. One that ms-swift removes meanwhile is passed
         over: a newer one is there. Raises RunFailed, OSError, StopNow."""
+        self._seen.add(found.step)
         aside = self._store.scratch / f"taken-{found.step}"
         remove_tree(aside)
-        try:
+        with suppress(FileNotFoundError):
             link_files(found.folder, aside, UNUSED)
-        except FileNotFoundError:
+        if not all(any(aside.glob(name)) for name in NEEDED):
             remove_tree(aside)
             return
         require_finite(aside / ADAPTER, found.step)
         self.last = self._store.save(aside, found.step, record_only=False, eval_loss=eval_loss)
-        remove_tree(found.folder)
         self._spool.checkpoint_saved(
             CheckpointSaved(
                 step=self.last.step,
@@ -95,7 +100,10 @@ class Intake:
         return [
             Found(int(name[1]), path)
             for path in self._output.iterdir()
-            if (name := NAME.fullmatch(path.name)) and path.is_dir() and not path.is_symlink()
+            if (name := NAME.fullmatch(path.name))
+            and int(name[1]) not in self._seen
+            and path.is_dir()
+            and not path.is_symlink()
         ]
 
     def _linked_step(self) -> int:

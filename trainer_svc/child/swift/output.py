@@ -16,6 +16,8 @@ _BAR = re.compile(
 )
 REDRAWN_EVERY_SECONDS = 5.0
 LINE_BYTES_MAX = 1 << 20
+# ms-swift prints a row of the data too: nothing longer than its own words is searched.
+SIGN_CHARS_MAX = 1024
 
 
 @dataclass(frozen=True)
@@ -53,12 +55,19 @@ class LineCutter:
 def _lines(piece: bytes) -> Iterator[Line]:
     text = piece.decode("utf-8", errors="replace")
     text = text.rstrip("\r\n")
-    bar = _BAR.match(text)
+    bar = _bar(text)
     if bar is not None:
         yield Line(bar.group(), redrawn=True)
         text = text[bar.end() :]
     if text.strip():
         yield Line(text)
+
+
+def _bar(text: str) -> re.Match[str] | None:
+    """The bar that a line begins with. What cannot hold one is not searched: runs of spaces and
+    digits take long."""
+    start = text[:SIGN_CHARS_MAX]
+    return _BAR.match(start) if "%|" in start else None
 
 
 class Thinned:
@@ -69,7 +78,7 @@ class Thinned:
 
     def keeps(self, line: Line, now: float) -> bool:
         """Whether to pass `line` on; `now` in seconds."""
-        bar = _BAR.match(line.text) if line.redrawn else None
+        bar = _bar(line.text) if line.redrawn else None
         if bar is None:
             return True
         what, ended = bar["what"], bar["done"] == bar["total"]
@@ -93,7 +102,8 @@ class Stage(Enum):
 
 @dataclass(frozen=True)
 class Sign:
-    """What a line tells. `done` of `total`, as printed: steps, files, "1.2G"."""
+    """What a line tells. `done` of `total`, as printed: steps, files, "1.2G". It may stand in
+    the row of the data that is printed; who uses it holds it against what else is known."""
 
     stage: Stage
     what: str = ""
@@ -110,7 +120,10 @@ _BARS: Sequence[tuple[re.Pattern[str], Stage]] = (
 )
 _LINES: Sequence[tuple[re.Pattern[str], Stage]] = (
     (
-        re.compile(r"Saving model checkpoint to .*checkpoint-(?P<done>\d+)\s*$"),
+        # transformers says the same before it writes.
+        re.compile(
+            r"\[INFO:swift\] Saving model checkpoint to (?P<what>.*checkpoint-(?P<done>\d+))\s*$"
+        ),
         Stage.CHECKPOINT_WRITTEN,
     ),
     (
@@ -126,7 +139,9 @@ _LINES: Sequence[tuple[re.Pattern[str], Stage]] = (
 
 def sign_of(text: str) -> Sign | None:
     """What a line or a bar tells; None if nothing."""
-    bar = _BAR.match(text)
+    if len(text) > SIGN_CHARS_MAX:
+        return None
+    bar = _bar(text)
     if bar is not None:
         what = bar["what"].strip()
         for pattern, stage in _BARS:

@@ -3,8 +3,9 @@
 ms-swift loads every model with trust_remote_code and has no flag against it, so
 this looks before any of its processes may touch the folder. Owns what counts as
 code: a .py file, an "auto_map" anywhere in a JSON file, which may also name code
-that lies elsewhere, and the plugins of an args.json. Refuses such a folder
-(RunFailed, MODEL_INVALID) unless an administrator allowed it.
+that lies elsewhere, and the plugins of an args.json; so does what cannot be
+looked through: a link to a folder elsewhere, and JSON that is nested too deep.
+Refuses such a folder (RunFailed, MODEL_INVALID) unless an administrator allowed it.
 """
 
 import json
@@ -38,18 +39,32 @@ def code_in(folder: Path) -> Iterator[str]:
     for path in sorted(folder.rglob("*")):
         where = path.relative_to(folder).as_posix()
         suffix = path.suffix.lower()
-        if suffix in (".py", ".pyc", ".so"):
+        if _leads_elsewhere(path, folder):
+            yield f"{where} leads to another folder"
+        elif suffix in (".py", ".pyc", ".so"):
             yield where
         elif suffix == ".json" and path.is_file() and not path.name.endswith(WEIGHT_INDEX):
-            key = _code_key(_read(path))
+            try:
+                key = _code_key(_read(path))
+            except RecursionError:
+                key = "a nesting too deep to look through"
             if key:
                 yield f"{key} in {where}"
 
 
+def _leads_elsewhere(path: Path, folder: Path) -> bool:
+    """Whether it is a link to a folder that is not looked through here. Files are linked in the
+    caches of hubs, and read like others."""
+    if not path.is_symlink() or not path.is_dir():
+        return False
+    return not path.resolve().is_relative_to(folder.resolve())
+
+
 def _read(path: Path) -> Any:
+    """Raises RecursionError."""
     try:
         return json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError):
+    except (OSError, ValueError):
         # Python's reader is the one that the libraries use: what it cannot read maps nothing.
         return None
 

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tunewright.v1.feed_pb2 import SEVERITY_ERROR
+from tunewright.v1.spec_pb2 import MODEL_KIND_VLM
 
 from svckit.spec import JobSpec
 from svckit.spec.wire import spec_from_proto
@@ -20,6 +21,7 @@ from trainer_svc.child.attempt import ExitedWithoutWords
 from trainer_svc.child.checkpoints import Checkpoint, CheckpointStore, best_of
 from trainer_svc.child.durable import remove_tree
 from trainer_svc.child.failure import Cause, Phase, RunFailed
+from trainer_svc.child.kinds import require_possible
 from trainer_svc.child.model import BaseModel
 from trainer_svc.child.result import About, Ending, Outcome, stage
 from trainer_svc.child.run_spec import RunSpec, SwiftEnvironment
@@ -35,6 +37,7 @@ from trainer_svc.child.swift.environment import (
     training_environment,
 )
 from trainer_svc.child.swift.follow import Hands, Watch
+from trainer_svc.child.swift.inside.prepass import PICTURES, READS_NO_PICTURES
 from trainer_svc.child.swift.intake import Intake, link_for_resume
 from trainer_svc.child.swift.model_source import find_base
 from trainer_svc.child.swift.process import Program, Tree, adopt_orphans
@@ -82,6 +85,7 @@ class Run:
     def execute(self) -> Ending:
         """Raises RunFailed, StopNow, ExitedWithoutWords, OSError."""
         swift = self._environment()
+        require_possible(self._spec)
         adopt_orphans()
         self._cache.mkdir(parents=True, exist_ok=True)
         # First of all: it takes seconds to be ready, and waits until it is asked.
@@ -91,7 +95,7 @@ class Run:
         self.phase = Phase.DATA
         checked = check_sources(self._spec, self._cache, self._spool)
         command = _Command(self._spec, swift, base, checked, self._output)
-        data = prepass.settle(checked, command.argv()[1:])
+        data = self._settle(prepass, checked, command)
         rows = data.train_rows // devices(self._spec)
         self._expected_steps = total_steps(rows, self._wanted)
         self.phase = Phase.RESUME
@@ -117,10 +121,27 @@ class Run:
 
     def _start_prepass(self, swift: SwiftEnvironment) -> Prepass:
         argv = [str(swift.python), str(PREPASS)]
+        if self._spec.spec.model_kind == MODEL_KIND_VLM:
+            argv.append(PICTURES)
         on_a_hub = self._spec.allow_hub  # its cache is chosen before the sources are known
         environment = looking_environment(self._spec, self._cache, on_a_hub)
         program = self._tree.start(argv, environment, self._spec.paths.run, asks=True)
         return Prepass(program, self._spec, self._spool)
+
+    def _settle(
+        self, prepass: Prepass, checked: CheckedSources, command: "_Command"
+    ) -> SettledData:
+        try:
+            return prepass.settle(checked, command.argv()[1:])
+        except ExitedWithoutWords as error:
+            if error.exit_code != READS_NO_PICTURES:
+                raise
+            raise RunFailed(
+                Cause.MODEL_INVALID,
+                f"model_kind is vlm, and ms-swift knows {self._spec.spec.model.name} as a model"
+                " that reads text only",
+                "Set model_kind to llm, or name a model that reads pictures.",
+            ) from error
 
     def _nothing_left(self, start: Checkpoint, result: "_Result") -> Ending:
         self._spool.event("NOTHING_LEFT", f"step {start.step} was the last; staging its result")

@@ -12,6 +12,8 @@ from trainer_svc.child.manifest import prove
 from trainer_svc.child.spool import Spool
 from trainer_svc.child.swift.intake import Intake, link_files, link_for_resume
 
+STATES = ("optimizer.pt", "rng_state_0.pth", "scheduler.pt", "trainer_state.json")
+
 
 @pytest.fixture
 def store(tmp_path: Path) -> CheckpointStore:
@@ -37,7 +39,8 @@ def write_checkpoint(output: Path, step: int) -> Path:
     folder = output / f"checkpoint-{step}"
     folder.mkdir(parents=True)
     (folder / "adapter_model.safetensors").write_bytes(adapter(1.0))
-    (folder / "optimizer.pt").write_bytes(b"state")
+    for name in STATES:
+        (folder / name).write_bytes(b"state")
     (folder / "training_args.bin").write_bytes(b"a pickle")
     return folder
 
@@ -95,8 +98,9 @@ def test_what_is_taken_in_is_proven_shares_its_bytes_and_is_taken_once(
     assert sorted(path.name for path in intake.last.folder.iterdir()) == [
         "adapter_model.safetensors",
         "manifest.json",
-        "optimizer.pt",
+        *STATES,
     ]
+    assert (folder / "training_args.bin").exists()
     assert steps(intake) == []
 
 
@@ -115,6 +119,22 @@ def test_one_that_ms_swift_has_removed_meanwhile_is_passed_over(
     assert intake.last is None
 
 
+@pytest.mark.parametrize("name", ["adapter_model.safetensors", *STATES])
+def test_one_that_ms_swift_is_removing_is_passed_over_and_never_sealed(
+    intake: Intake, output: Path, store: CheckpointStore, name: str
+) -> None:
+    write_checkpoint(output, 2)
+    (write_checkpoint(output, 4) / name).unlink()
+    intake.heard_of(4)
+
+    intake.take_all(intake.whole(), {})
+
+    assert [checkpoint.step for checkpoint in store.every()] == [2]
+    assert intake.last is not None
+    assert intake.last.step == 2
+    assert steps(intake) == []
+
+
 def test_a_checkpoint_is_given_back_under_the_name_that_ms_swift_takes(
     intake: Intake, output: Path, store: CheckpointStore
 ) -> None:
@@ -126,7 +146,7 @@ def test_a_checkpoint_is_given_back_under_the_name_that_ms_swift_takes(
     target = link_for_resume(intake.last, store.scratch / "resume")
 
     assert target.name == "checkpoint-12"
-    assert sorted(os.listdir(target)) == ["adapter_model.safetensors", "optimizer.pt"]
+    assert sorted(os.listdir(target)) == ["adapter_model.safetensors", *STATES]
 
 
 def test_linking_a_folder_that_is_not_there_is_told(tmp_path: Path) -> None:

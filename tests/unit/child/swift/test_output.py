@@ -1,5 +1,7 @@
 """Reading what ms-swift prints. The lines are ms-swift 4.6's own."""
 
+import time
+
 import pytest
 
 from trainer_svc.child.swift.output import (
@@ -86,7 +88,8 @@ def test_lines_are_never_thinned() -> None:
             "Fetching 10 files:  40%|████      | 4/10 [00:03<00:05,  1.20it/s]",
             Sign(Stage.DOWNLOADING, "Fetching 10 files", "4", "10"),
         ),
-        (SAVED, Sign(Stage.CHECKPOINT_WRITTEN, done="6")),
+        (SAVED, Sign(Stage.CHECKPOINT_WRITTEN, "/scratch/swift/checkpoint-6", done="6")),
+        (SAVED.replace("[INFO:swift]", "[INFO|trainer.py:4108] >>"), None),
         (
             "[INFO:swift] model_parameter_info: Peft: 0.4308M Params (0.0328M Trainable [7.60%])",
             Sign(Stage.MODEL_LOADED, done="0.0328", total="0.4308"),
@@ -98,3 +101,15 @@ def test_lines_are_never_thinned() -> None:
 )
 def test_what_a_line_tells(text: str, sign: Sign | None) -> None:
     assert sign_of(text) == sign
+
+
+@pytest.mark.parametrize("piece", [" ", "1", " 1", "100%|", "Saving model checkpoint to "])
+def test_a_long_row_of_the_data_takes_no_time_to_read(piece: str) -> None:
+    row = piece * (200_000 // len(piece))
+    began = time.monotonic()
+
+    lines = LineCutter().feed(f"{row}x\n".encode())
+    signs = [sign_of(line.text) for line in lines]
+
+    assert time.monotonic() - began < 2.0
+    assert signs == [None]

@@ -71,3 +71,29 @@ def test_an_empty_map_and_json_that_nobody_can_read_are_no_code(folder: Path) ->
     (folder / "notes.json").write_text("not JSON")
 
     require_no_code(folder, "tiny", trusted=False)
+
+
+def test_a_link_to_a_folder_elsewhere_is_refused(folder: Path) -> None:
+    (folder / "model").mkdir()
+    (folder / "elsewhere").mkdir()
+    (folder / "model" / "below").symlink_to(folder / "elsewhere")
+
+    with pytest.raises(RunFailed, match="below leads to another folder"):
+        require_no_code(folder / "model", "tiny", trusted=False)
+    require_no_code(folder / "model", "tiny", trusted=True)
+
+
+def test_links_to_files_elsewhere_and_to_folders_inside_are_let_through(folder: Path) -> None:
+    snapshot = folder / "snapshots" / "1"
+    (snapshot / "parts").mkdir(parents=True)
+    (snapshot / "config.json").symlink_to(folder / "config.json")
+    (snapshot / "same").symlink_to("parts")
+
+    require_no_code(snapshot, "tiny", trusted=False)
+
+
+def test_json_that_is_nested_too_deep_to_look_through_is_refused(folder: Path) -> None:
+    (folder / "deep.json").write_text("[" * 100_000 + "]" * 100_000)
+
+    with pytest.raises(RunFailed, match=r"too deep to look through in deep\.json"):
+        require_no_code(folder, "tiny", trusted=False)

@@ -145,11 +145,29 @@ def test_rows_that_training_could_not_use_are_taken_out_and_counted(
     assert int(folder.entries("train_metrics")[0]["total_steps"]) == 16
 
 
-def test_a_strict_job_fails_at_the_row_that_the_template_does_not_take(
+def test_a_text_that_names_a_file_for_ms_swift_to_open_is_refused(
     tmp_path: Path, model: Path, stand_in: Path
 ) -> None:
-    train = write_rows(tmp_path / "train.jsonl", ["fine", "UNTAKEABLE", "fine"])
+    texts = ["fine", "<img>/etc/elsewhere.png</img> what is it", "an <img> alone"]
+    train = write_rows(tmp_path / "train.jsonl", texts)
     folder = make_swift_folder(tmp_path / "job", model, train, stand_in)
+
+    run(folder)
+
+    failure = folder.result["failure"]
+    assert failure["cause"] == "FAILURE_CAUSE_DATASET_INVALID"
+    assert failure["message"].startswith(f"{train}:2: ")
+    assert "give pictures in images" in failure["message"]
+    assert "SWIFT_STARTED" not in folder.event_types()
+
+
+@pytest.mark.parametrize("strict", [True, None])
+def test_a_job_that_is_not_said_to_be_lenient_fails_at_the_row_that_the_template_does_not_take(
+    tmp_path: Path, model: Path, stand_in: Path, strict: bool | None
+) -> None:
+    train = write_rows(tmp_path / "train.jsonl", ["fine", "UNTAKEABLE", "fine"])
+    spec = {"strict": strict, "max_dropped_fraction": 1.0}
+    folder = make_swift_folder(tmp_path / "job", model, train, stand_in, spec=spec)
 
     run(folder)
 
@@ -386,13 +404,15 @@ def test_a_checkpoint_with_a_weight_that_is_no_number_is_not_kept(folder: RunFol
     assert [path.name for path in folder.checkpoints.iterdir()] == ["00000006"]
 
 
-def on_a_hub(tmp_path: Path, model: Path | str, train: Path | str, python: Path) -> RunFolder:
+def on_a_hub(
+    tmp_path: Path, model: Path | str, train: Path | str, python: Path, trusted: bool = False
+) -> RunFolder:
     """A run folder of a trainer that may download."""
-    allowed = {"allow_hub": True}
+    allowed = {"allow_hub": True, "trust_remote_code": trusted}
     return make_swift_folder(tmp_path / "job", model, train, python, document=allowed)
 
 
-def test_a_data_set_on_a_hub_goes_to_ms_swift_by_its_name_and_is_counted(
+def test_a_data_set_on_modelscope_goes_to_ms_swift_by_its_name_and_is_counted(
     tmp_path: Path, model: Path, stand_in: Path
 ) -> None:
     folder = on_a_hub(tmp_path, model, "somebody/rows", stand_in)
@@ -408,10 +428,11 @@ def test_a_data_set_on_a_hub_goes_to_ms_swift_by_its_name_and_is_counted(
     assert (receipt["tokens"], receipt["supervised_tokens"]) == ("48", "16")
 
 
-def test_a_data_set_on_a_hub_that_brings_code_ends_the_run(
-    tmp_path: Path, model: Path, stand_in: Path
+@pytest.mark.parametrize("trusted", [False, True])
+def test_a_data_set_that_brings_code_ends_the_run_whether_or_not_the_model_may(
+    tmp_path: Path, model: Path, stand_in: Path, trusted: bool
 ) -> None:
-    folder = on_a_hub(tmp_path, model, "somebody/code", stand_in)
+    folder = on_a_hub(tmp_path, model, "somebody/code", stand_in, trusted)
 
     child = run(folder)
 
@@ -453,3 +474,52 @@ def test_a_trainer_without_ms_swift_says_so(tmp_path: Path, model: Path, train: 
     run(folder)
 
     assert folder.result["failure"]["cause"] == "FAILURE_CAUSE_ENVIRONMENT_INVALID"
+
+
+def test_a_reader_of_rows_that_the_system_kills_ends_the_run_as_killed(
+    tmp_path: Path, model: Path, stand_in: Path
+) -> None:
+    train = write_rows(tmp_path / "many.jsonl", ["what is this"] * 999 + ["MEMORY"])
+    folder = make_swift_folder(tmp_path / "job", model, train, stand_in)
+
+    child = SwiftChild(folder)
+
+    assert child.wait() == 137
+    assert "SWIFT_STARTED" not in folder.event_types()
+
+
+def test_a_model_without_pictures_is_refused_for_a_job_that_has_them(
+    tmp_path: Path, model: Path, train: Path, stand_in: Path
+) -> None:
+    spec = {"model_kind": "MODEL_KIND_VLM"}
+    folder = make_swift_folder(tmp_path / "job", model, train, stand_in, spec=spec)
+
+    run(folder)
+
+    assert folder.result["failure"]["cause"] == "FAILURE_CAUSE_MODEL_INVALID"
+    assert "model_kind is vlm" in folder.result["failure"]["message"]
+    assert "SWIFT_STARTED" not in folder.event_types()
+
+
+def test_a_model_that_reads_pictures_is_let_through(
+    tmp_path: Path, model: Path, train: Path, stand_in: Path
+) -> None:
+    swift = {"model_type": "qwen2_5_vl", "template": "qwen2_5_vl"}
+    spec = {"model_kind": "MODEL_KIND_VLM", "swift": swift}
+    folder = make_swift_folder(tmp_path / "job", model, train, stand_in, spec=spec)
+
+    run(folder)
+
+    assert folder.result["outcome"] == "COMPLETED"
+
+
+def test_packing_pictures_is_refused_before_anything_starts(
+    tmp_path: Path, model: Path, train: Path, stand_in: Path
+) -> None:
+    spec = {"model_kind": "MODEL_KIND_VLM"}
+    folder = make_swift_folder(tmp_path / "job", model, train, stand_in, spec=spec, packing=True)
+
+    run(folder)
+
+    assert folder.result["failure"]["cause"] == "FAILURE_CAUSE_CONFIG_INVALID"
+    assert folder.event_types() == ["FAILED"]

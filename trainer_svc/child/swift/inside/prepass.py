@@ -1,11 +1,13 @@
-"""Looks at every row as ms-swift's training will: python prepass.py, a JSON request on stdin.
+"""Looks at every row as ms-swift's training will: python prepass.py [--pictures], a JSON
+request on stdin.
 
 Runs in ms-swift's environment, on the CPU, without the model's weights: the
 template and processor are made from the very arguments that training gets, so
 what it says of a row is what training would make of it. Each part's verdicts
 are a JSON Lines file: first {"versions", "rows", "blind"}, then a line for each
 row, [tokens, supervised tokens, fate, why]. "blind" says why rows could not be
-looked at, if so.
+looked at, if so. With --pictures it first asks whether the model reads any, and
+ends with an exit code of its own where it does not.
 
 Says in its output when it is ready to be asked; everything slow to import is
 imported before that.
@@ -20,6 +22,8 @@ import os
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,6 +36,11 @@ PARALLEL_ROWS = 512
 PROCESSES_MAX = 8
 CHUNK_ROWS = 128
 TOLD_EVERY_SECONDS = 10.0
+# The exit code of what was killed, as a shell says it.
+KILLED = 128 + 9
+# Given by a job whose rows have pictures; the exit code for a model that reads none.
+PICTURES = "--pictures"
+READS_NO_PICTURES = 65
 # What `swift pt` means, where the arguments do not say otherwise.
 PLAIN_TEXT = {"use_chat_template": "false", "loss_scale": "all"}
 
@@ -83,12 +92,18 @@ def main() -> int:
     arguments = read_arguments(request["argv"], parse, base_arguments)
     _, processor = arguments.get_model_processor(load_model=False)
     template = arguments.get_template(processor)
+    if PICTURES in sys.argv[1:] and not template.model_meta.is_multimodal:
+        return READS_NO_PICTURES
     template.set_mode("train")
     look = Look(template, arguments.max_length, template.truncation_strategy in ("left", "right"))
-    if not request["trusted"]:
+    if any(part.get("dataset") for part in request["parts"]):
         refuse_code_of_data_sets()
-    for part in request["parts"]:
-        answer(part, look, arguments)
+    try:
+        for part in request["parts"]:
+            answer(part, look, arguments)
+    except BrokenProcessPool:  # the system kills one that takes too much memory
+        print("a process that looked at rows was killed", file=sys.stderr, flush=True)
+        return KILLED
     return 0
 
 
@@ -97,10 +112,11 @@ def import_swift() -> tuple[Any, Any]:
     from swift.utils import parse_args  # type: ignore[import-not-found]
 
     try:
+        import swift.template.base  # type: ignore[import-not-found]  # slow
         from swift.arguments.base_args import BaseArguments  # type: ignore[import-not-found]
     except ImportError:  # ms-swift 3
-        from swift.llm import BaseArguments  # type: ignore[import-not-found]
-    import swift.template.base  # type: ignore[import-not-found]  # noqa: F401  # in 4; slow
+        import swift.llm.template.base  # type: ignore[import-not-found]  # noqa: F401
+        from swift.llm import BaseArguments
 
     return parse_args, BaseArguments
 
@@ -119,14 +135,14 @@ def read_arguments(argv: list[str], parse: Any, base_arguments: Any) -> Any:
 
 
 def answer(part: dict[str, Any], look: Look, arguments: Any) -> None:
-    """Writes one part's verdicts: of the rows of a file, or of a data set from a hub."""
+    """Writes one part's verdicts: of the rows of a file, or of a data set on ModelScope."""
     blind = ""
     if getattr(look.template, "use_model", False):
         blind = "this model's template needs the model itself to read a row"
     verdicts: Iterator[list[Any]]
     with open(part["verdicts"], "w", encoding="utf-8") as out:
         if part.get("dataset"):
-            rows = hub_rows(part["dataset"], part["name"] == "eval", arguments)
+            rows = hub_rows(part["dataset"], arguments)
             count = len(rows)
             verdicts = map(look.at, rows)
         else:
@@ -140,7 +156,7 @@ def answer(part: dict[str, Any], look: Look, arguments: Any) -> None:
                 out.write(json.dumps(verdict, ensure_ascii=False) + "\n")
 
 
-def hub_rows(dataset: str, evaluation: bool, arguments: Any) -> Any:
+def hub_rows(dataset: str, arguments: Any) -> Any:
     """The rows of a data set, downloaded and understood as training does it."""
     try:
         from swift.dataset import load_dataset  # type: ignore[import-not-found]
@@ -149,7 +165,7 @@ def hub_rows(dataset: str, evaluation: bool, arguments: Any) -> Any:
     rows, _ = load_dataset(
         [dataset],
         split_dataset_ratio=0.0,
-        shuffle=arguments.val_dataset_shuffle if evaluation else arguments.dataset_shuffle,
+        shuffle=arguments.dataset_shuffle,
         **arguments.get_dataset_kwargs(),
     )
     return rows
@@ -157,7 +173,7 @@ def hub_rows(dataset: str, evaluation: bool, arguments: Any) -> Any:
 
 def refuse_code_of_data_sets() -> None:
     """ms-swift lets a data set on a hub bring code; here one that does is an error, before
-    training gets to load it."""
+    training gets to load it. A model that may bring code changes nothing about that."""
     import datasets  # type: ignore[import-untyped]
     import modelscope  # type: ignore[import-not-found]
 
@@ -203,8 +219,9 @@ def by_chunks(path: str, chunks: list[tuple[int, int]], look: Look) -> Iterator[
             yield from look_at_chunk(chunk)
         return
     # Forked: a template cannot be pickled, and importing ms-swift takes seconds.
-    with multiprocessing.get_context("fork").Pool(processes) as pool:
-        for verdicts in pool.imap(look_at_chunk, chunks):
+    fork = multiprocessing.get_context("fork")
+    with ProcessPoolExecutor(processes, mp_context=fork) as pool:
+        for verdicts in pool.map(look_at_chunk, chunks):
             yield from verdicts
 
 

@@ -15,7 +15,7 @@ class BaseArguments:
             raise ValueError("model_type: 'no_such_type' not in ['qwen3']")
         self.max_length = int(options["max_length"][0])
         self.dataset_shuffle = True
-        self.val_dataset_shuffle = False
+        self._is_multimodal = options.get("model_type") == ["qwen2_5_vl"]
         self._strategy = options.get("truncation_strategy", ["raise"])[0]
 
     def get_model_processor(self, load_model: bool) -> tuple[None, None]:
@@ -28,4 +28,4 @@ class BaseArguments:
 
     def get_template(self, processor: Any) -> Template:
         """The template of these arguments."""
-        return Template(self.max_length, self._strategy)
+        return Template(self.max_length, self._strategy, self._is_multimodal)

@@ -138,7 +138,8 @@ class Training:
         if WRONG.get("dies_saving") == self._step:
             os.kill(os.getpid(), signal.SIGKILL)
         time.sleep(float(WRONG.get("save_seconds", 0.0)))
-        (folder / "optimizer.pt").write_bytes(b"the optimizer's state")
+        for name in ("optimizer.pt", "scheduler.pt", "rng_state.pth"):
+            (folder / name).write_bytes(b"a state")
         (folder / "trainer_state.json").write_text(json.dumps({"global_step": self._step}))
         say(f"Saving model checkpoint to {folder}")
         link = self._output / "last-checkpoint"

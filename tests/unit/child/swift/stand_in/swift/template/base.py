@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+from types import SimpleNamespace
 from typing import Any
 
 
@@ -10,7 +13,8 @@ class Template:
 
     use_model = False
 
-    def __init__(self, max_length: int, truncation_strategy: str) -> None:
+    def __init__(self, max_length: int, truncation_strategy: str, is_multimodal: bool) -> None:
+        self.model_meta = SimpleNamespace(is_multimodal=is_multimodal)
         self.max_length: int | None = max_length
         self.truncation_strategy = truncation_strategy
 
@@ -18,12 +22,14 @@ class Template:
         """Nothing to set."""
 
     def encode(self, row: dict[str, Any]) -> dict[str, Any]:
-        """The tokens of a row; "UNTAKEABLE" is a text that it does not take, and for
-        "LIBRARY" it lacks one."""
+        """The tokens of a row; "UNTAKEABLE" is a text that it does not take, for
+        "LIBRARY" it lacks one, and at "MEMORY" the system kills who reads it."""
         labels = []
         for message in row["messages"]:
             if "UNTAKEABLE" in message["content"]:
                 raise ValueError("this template takes no such text")
+            if "MEMORY" in message["content"]:
+                os.kill(os.getpid(), signal.SIGKILL)
             if "LIBRARY" in message["content"]:
                 raise ImportError("No module named 'torchvision'")
             learnt = message["role"] == "assistant"
