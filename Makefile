@@ -14,7 +14,7 @@ WORKERS ?= 2
 SEEDS ?= 10000
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-swift demo test test-full check lint types contract stubs baseline unit simulate clean
+.PHONY: help setup setup-swift demo test check lint types contract stubs baseline unit simulate clean
 
 help: ## Show what there is
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
