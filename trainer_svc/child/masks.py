@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
 
+from trainer_svc.child.dialogue import Message, as_chat
 from trainer_svc.child.failure import Cause, RunFailed
 
 if TYPE_CHECKING:
@@ -23,12 +24,12 @@ if TYPE_CHECKING:
 
 Chat = list[dict[str, str]]
 Span = tuple[int, int]
-PROBE: Chat = [
-    {"role": "user", "content": "first question"},
-    {"role": "assistant", "content": "first answer"},
-    {"role": "user", "content": "second question"},
-    {"role": "assistant", "content": "second answer"},
-]
+PROBE = (
+    Message("user", "first question"),
+    Message("assistant", "first answer"),
+    Message("user", "second question"),
+    Message("assistant", "second answer"),
+)
 
 
 @dataclass(frozen=True)
@@ -46,10 +47,10 @@ class TurnsNotFound(Exception):
 class Encoder(Protocol):
     """Encodes rows of one kind. Can be sent to other processes."""
 
-    def encode(self, chat: Chat, prompt_turns: int = 0, max_length: int | None = None) -> Encoded:
-        """The first `prompt_turns` turns carry no loss. All tokens are returned; which of those
-        after the first `max_length` carry loss may be told roughly. Raises jinja2.TemplateError
-        when the template refuses the dialogue, TurnsNotFound."""
+    def encode(self, dialogue: Sequence[Message], max_length: int | None = None) -> Encoded:
+        """Turns that are not learnt carry no loss. All tokens are returned; which of those after
+        the first `max_length` carry loss may be said roughly. Raises jinja2.TemplateError when
+        the template refuses the dialogue, TurnsNotFound."""
 
 
 class Encoders:
@@ -86,10 +87,10 @@ class TextEncoder:
         self._tokenizer = tokenizer
         self._end: Any = tokenizer.eos_token_id
 
-    def encode(self, chat: Chat, prompt_turns: int = 0, max_length: int | None = None) -> Encoded:
+    def encode(self, dialogue: Sequence[Message], max_length: int | None = None) -> Encoded:
         """The text is the content of the only turn."""
-        (turn,) = chat
-        ids: list[int] = self._tokenizer(turn["content"])["input_ids"]
+        (turn,) = dialogue
+        ids: list[int] = self._tokenizer(turn.content)["input_ids"]
         if ids[-1:] != [self._end]:
             ids.append(self._end)
         return Encoded(ids, [True] * len(ids))
@@ -112,8 +113,9 @@ class ChatEncoder:
         self._terminators = tuple(tokenizer.get_added_vocab())
         self._probe()
 
-    def encode(self, chat: Chat, prompt_turns: int = 0, max_length: int | None = None) -> Encoded:
+    def encode(self, dialogue: Sequence[Message], max_length: int | None = None) -> Encoded:
         """Raises jinja2.TemplateError when the template refuses the dialogue, TurnsNotFound."""
+        chat, prompt_turns = as_chat(dialogue), unlearnt_turns(dialogue)
         encoded = self._encode_whole(chat, max_length)
         if not prompt_turns:
             return encoded
@@ -220,6 +222,15 @@ def _marked_template(tokenizer: "PreTrainedTokenizerBase") -> str | None:
         return get_training_chat_template(tokenizer)
     except ValueError:  # not one that TRL knows
         return None
+
+
+def unlearnt_turns(dialogue: Sequence[Message]) -> int:
+    """How many turns at the beginning are not learnt. Raises TurnsNotFound when an answer after
+    a learnt one is not."""
+    first = next((at for at, turn in enumerate(dialogue) if turn.learnt), len(dialogue))
+    if any(turn.role == "assistant" and not turn.learnt for turn in dialogue[first:]):
+        raise TurnsNotFound("an answer without loss after one with loss")
+    return first
 
 
 def common(one: Sequence[object], other: Sequence[object]) -> int:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa  # type: ignore[import-untyped]  # no stubs
 from jinja2 import TemplateError
 
-from trainer_svc.child.dialogue import as_chat
+from trainer_svc.child.dialogue import COLUMNS, Dialogue, as_columns, from_columns
 from trainer_svc.child.masks import Encoder, Encoders, TurnsNotFound
 from trainer_svc.child.raw_row import data_failure
 from trainer_svc.child.receipts import MALFORMED, NO_SUPERVISED_TOKENS, TOO_LONG, Tally
@@ -38,11 +38,16 @@ ENCODE_ROWS = 256
 PARALLEL_ROWS = 20_000
 PROCESSES_MAX = 8
 
+DIALOGUE_COLUMNS = (
+    ("roles", pa.list_(pa.string())),
+    ("contents", pa.list_(pa.string())),
+    ("learnt", pa.list_(pa.bool_())),
+    ("thoughts", pa.list_(pa.string())),
+    ("names", pa.list_(pa.string())),
+)
 ROWS = pa.schema(
     [
-        ("roles", pa.list_(pa.string())),
-        ("contents", pa.list_(pa.string())),
-        ("prompt_turns", pa.int32()),
+        *DIALOGUE_COLUMNS,
         ("place", pa.string()),
     ]
 )
@@ -154,12 +159,7 @@ def _write_rows(source: Source, rules: Rules, tally: Tally, path: Path) -> bool:
 
 
 def _columns(row: CheckedRow) -> Mapping[str, Any]:
-    return {
-        "roles": [message.role for message in row.dialogue],
-        "contents": [message.content for message in row.dialogue],
-        "prompt_turns": sum(not message.learnt for message in row.dialogue),
-        "place": row.place,
-    }
+    return {**as_columns(row.dialogue), "place": row.place}
 
 
 def _encode_rows(path: Path, encoder: Encoder, max_length: int) -> "Dataset":
@@ -173,7 +173,7 @@ def _encode_rows(path: Path, encoder: Encoder, max_length: int) -> "Dataset":
         batch_size=ENCODE_ROWS,
         num_proc=_processes(len(rows)),
         fn_kwargs={"encoder": encoder, "max_length": max_length},
-        remove_columns=["roles", "contents", "prompt_turns"],
+        remove_columns=list(COLUMNS),
         features=Features(
             place=Value("string"),
             input_ids=ids,
@@ -198,10 +198,9 @@ def _encode_batch(
     batch: Mapping[str, list[Any]], encoder: Encoder, max_length: int
 ) -> dict[str, list[Any]]:
     columns: dict[str, list[Any]] = {"input_ids": [], "labels": [], "fate": [], "why": []}
-    rows = zip(batch["roles"], batch["contents"], batch["prompt_turns"], strict=True)
-    for roles, contents, prompt_turns in rows:
-        chat = as_chat(roles, contents)
-        ids, labels, fate, why = _encode_row(chat, prompt_turns, encoder, max_length)
+    for at in range(len(batch["place"])):
+        dialogue = from_columns({name: batch[name][at] for name in COLUMNS})
+        ids, labels, fate, why = _encode_row(dialogue, encoder, max_length)
         columns["input_ids"].append(ids)
         columns["labels"].append(labels)
         columns["fate"].append(fate)
@@ -210,10 +209,10 @@ def _encode_batch(
 
 
 def _encode_row(
-    chat: list[dict[str, str]], prompt_turns: int, encoder: Encoder, max_length: int
+    dialogue: Dialogue, encoder: Encoder, max_length: int
 ) -> tuple[list[int], list[int], Fate, str]:
     try:
-        encoded = encoder.encode(chat, prompt_turns, max_length)
+        encoded = encoder.encode(dialogue, max_length)
     except (TemplateError, TurnsNotFound) as error:
         return [], [], Fate.BROKEN, f"the chat template does not take this dialogue: {error}"
     labels = [

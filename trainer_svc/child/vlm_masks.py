@@ -13,9 +13,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from trainer_svc.child.dialogue import Message, as_chat
 from trainer_svc.child.failure import Cause, RunFailed
 from trainer_svc.child.images import MARK, opened_picture
-from trainer_svc.child.masks import Chat, ChatEncoder, Encoded, Span, char_of, common, mark
+from trainer_svc.child.masks import (
+    Chat,
+    ChatEncoder,
+    Encoded,
+    Span,
+    char_of,
+    common,
+    mark,
+    unlearnt_turns,
+)
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -47,15 +57,15 @@ class PictureEncoder(ChatEncoder):
 
     def encode_row(
         self,
-        chat: Chat,
-        prompt_turns: int,
+        dialogue: Sequence[Message],
         pictures: Sequence[Path],
         max_length: int | None = None,
     ) -> EncodedText:
-        """The first `prompt_turns` turns carry no loss; for `max_length` see Encoder. Raises
+        """Turns that are not learnt carry no loss; for `max_length` see Encoder. Raises
         jinja2.TemplateError when the template refuses the dialogue, TurnsNotFound,
         PicturesMisplaced, OSError for a picture that cannot be read, and what processors raise
         over those that they do not take (ValueError)."""
+        chat, prompt_turns = as_chat(dialogue), unlearnt_turns(dialogue)
         text, spans = self._spans(chat, max_length)
         if prompt_turns:
             begin = common(self._render(chat[:prompt_turns], prompt=True), text)
@@ -77,8 +87,9 @@ class PictureEncoder(ChatEncoder):
         text = f"{begin}{content.replace(MARK, self._processor.image_token)}{end}"
         return EncodedText(text, self._encode_text(text, [(0, len(text))], pictures))
 
-    def _encode_whole(self, chat: Chat, max_length: int | None) -> Encoded:
-        return self.encode_row(chat, 0, (), max_length).encoded
+    def encode(self, dialogue: Sequence[Message], max_length: int | None = None) -> Encoded:
+        """As encode_row, of a dialogue without pictures."""
+        return self.encode_row(dialogue, (), max_length).encoded
 
     def _spans(self, chat: Chat, max_length: int | None) -> tuple[str, list[Span]]:
         """The rendered text, and where in it, in characters, there is loss."""
@@ -138,7 +149,7 @@ class PictureEncoder(ChatEncoder):
 def in_parts(chat: Chat) -> list[dict[str, Any]]:
     """The dialogue in the form that templates of vision-language models take: a list of parts
     to a message, text and pictures where their marks are."""
-    return [{"role": turn["role"], "content": _parts(turn["content"])} for turn in chat]
+    return [{**turn, "content": _parts(turn["content"])} for turn in chat]
 
 
 def _parts(content: str) -> list[dict[str, str]]:

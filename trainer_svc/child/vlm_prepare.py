@@ -16,9 +16,10 @@ import pyarrow as pa  # type: ignore[import-untyped]  # no stubs
 from jinja2 import TemplateError
 from tunewright.v1.feed_pb2 import DataPrepared
 
-from trainer_svc.child.dialogue import as_chat
+from trainer_svc.child.dialogue import COLUMNS, as_columns, from_columns
 from trainer_svc.child.masks import TurnsNotFound
 from trainer_svc.child.prepare import (
+    DIALOGUE_COLUMNS,
     IGNORED,
     PROCESSES_MAX,
     REASONS,
@@ -51,9 +52,7 @@ ENCODE_ROWS = 16
 PARALLEL_ROWS = 1_000
 CHECKED = pa.schema(
     [
-        ("roles", pa.list_(pa.string())),
-        ("contents", pa.list_(pa.string())),
-        ("prompt_turns", pa.int32()),
+        *DIALOGUE_COLUMNS,
         ("plain", pa.bool_()),
         ("pictures", pa.list_(pa.string())),
         ("place", pa.string()),
@@ -138,7 +137,7 @@ class Preparation:
             batch_size=ENCODE_ROWS,
             num_proc=_processes(len(rows)),
             fn_kwargs={"encoder": self._encoder, "max_length": self._max_length},
-            remove_columns=["roles", "contents", "prompt_turns", "plain"],
+            remove_columns=[*COLUMNS, "plain"],
             features=Features(
                 place=Value("string"),
                 text=Value("string"),
@@ -167,9 +166,7 @@ class Preparation:
 
 def _columns(row: CheckedRow) -> Mapping[str, Any]:
     return {
-        "roles": [turn.role for turn in row.dialogue],
-        "contents": [turn.content for turn in row.dialogue],
-        "prompt_turns": sum(not turn.learnt for turn in row.dialogue),
+        **as_columns(row.dialogue),
         "plain": row.plain,
         "pictures": [str(path) for path in row.images],
         "place": row.place,
@@ -220,7 +217,7 @@ def _broken(why: str) -> dict[str, Any]:
 
 def _encoded(row: Mapping[str, Any], encoder: PictureEncoder, max_length: int) -> EncodedText:
     pictures = [Path(path) for path in row["pictures"]]
+    dialogue = from_columns(row)
     if row["plain"]:
-        return encoder.encode_plain(row["contents"][0], pictures)
-    chat = as_chat(row["roles"], row["contents"])
-    return encoder.encode_row(chat, row["prompt_turns"], pictures, max_length)
+        return encoder.encode_plain(dialogue[0].content, pictures)
+    return encoder.encode_row(dialogue, pictures, max_length)

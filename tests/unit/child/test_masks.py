@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from trainer_svc.child.dialogue import Dialogue, Message
 from trainer_svc.child.failure import Cause, RunFailed
 from trainer_svc.child.masks import Chat, ChatEncoder, Encoded, TextEncoder
 
@@ -30,6 +31,13 @@ PIECES = [
 ]
 
 
+def dialogue_of(chat: Chat, prompt_turns: int = 0) -> Dialogue:
+    return tuple(
+        Message(turn["role"], turn["content"], learnt=number >= prompt_turns)
+        for number, turn in enumerate(chat)
+    )
+
+
 def tokenizer_of(model: Path) -> Any:
     from transformers import AutoTokenizer
 
@@ -49,7 +57,7 @@ def pieces_encoded(tokenizer: Any) -> Encoded:
 def test_a_template_with_marks_gives_the_exact_mask(assets: Path) -> None:
     tokenizer = tokenizer_of(assets / "model")
 
-    encoded = ChatEncoder(tokenizer, assistant_only=True).encode(CHAT)
+    encoded = ChatEncoder(tokenizer, assistant_only=True).encode(dialogue_of(CHAT))
 
     assert encoded == pieces_encoded(tokenizer)
 
@@ -58,7 +66,7 @@ def test_a_template_without_marks_gives_the_same_mask(plain_model: Path) -> None
     tokenizer = tokenizer_of(plain_model)
     assert "generation %}" not in tokenizer.chat_template
 
-    encoded = ChatEncoder(tokenizer, assistant_only=True).encode(CHAT)
+    encoded = ChatEncoder(tokenizer, assistant_only=True).encode(dialogue_of(CHAT))
 
     assert encoded == pieces_encoded(tokenizer)
 
@@ -66,14 +74,14 @@ def test_a_template_without_marks_gives_the_same_mask(plain_model: Path) -> None
 def test_without_assistant_only_every_token_carries_loss(assets: Path) -> None:
     tokenizer = tokenizer_of(assets / "model")
 
-    encoded = ChatEncoder(tokenizer, assistant_only=False).encode(CHAT)
+    encoded = ChatEncoder(tokenizer, assistant_only=False).encode(dialogue_of(CHAT))
 
     assert encoded.input_ids == pieces_encoded(tokenizer).input_ids
     assert all(encoded.supervised)
 
 
 def supervised_text(tokenizer: Any, chat: list[dict[str, str]]) -> list[str]:
-    encoded = ChatEncoder(tokenizer, assistant_only=True).encode(chat)
+    encoded = ChatEncoder(tokenizer, assistant_only=True).encode(dialogue_of(chat))
     runs: list[list[int]] = [[]]
     for token, loss in zip(encoded.input_ids, encoded.supervised, strict=True):
         if loss:
@@ -156,9 +164,9 @@ def test_a_prompt_carries_no_loss_whoever_says_it(
         tokenizer = tokenizer_of(model)
         encoder = ChatEncoder(tokenizer, assistant_only)
 
-        encoded = encoder.encode(CHAT, prompt_turns=4)
+        encoded = encoder.encode(dialogue_of(CHAT, prompt_turns=4))
 
-        whole = encoder.encode(CHAT)
+        whole = encoder.encode(dialogue_of(CHAT))
         prompt = "".join(text for text, _ in PIECES[:5])
         begin = len(tokenizer(prompt, add_special_tokens=False)["input_ids"])
         assert encoded.input_ids == whole.input_ids
@@ -171,8 +179,8 @@ def test_a_plain_text_is_learnt_to_its_end(assets: Path) -> None:
     encoder = TextEncoder(tokenizer)
     text = "Where is the hammer?"
 
-    encoded = encoder.encode([{"role": "assistant", "content": text}])
-    ended = encoder.encode([{"role": "assistant", "content": text + tokenizer.eos_token}])
+    encoded = encoder.encode([Message("assistant", text)])
+    ended = encoder.encode([Message("assistant", text + tokenizer.eos_token)])
 
     assert encoded == ended
     assert encoded.input_ids == [*tokenizer(text)["input_ids"], tokenizer.eos_token_id]
@@ -201,10 +209,10 @@ def test_turns_that_are_cut_off_are_not_looked_for(plain_model: Path) -> None:
     tokenizer = tokenizer_of(plain_model)
     encoder = CountingEncoder(tokenizer, assistant_only=True)
     chat = CHAT[1:] * 100
-    whole = encoder.encode(chat)
+    whole = encoder.encode(dialogue_of(chat))
     encoder.renderings = 0
 
-    encoded = encoder.encode(chat, max_length=100)
+    encoded = encoder.encode(dialogue_of(chat), max_length=100)
 
     assert encoder.renderings < 40, "a hundredth of a row of 400 turns is looked at"
     assert encoded.input_ids == whole.input_ids

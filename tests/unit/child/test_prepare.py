@@ -9,6 +9,7 @@ import pytest
 from google.protobuf.json_format import MessageToDict
 
 from tests.unit.child.launching import call_warm
+from trainer_svc.child.dialogue import Message, as_columns
 from trainer_svc.child.failure import Cause, RunFailed
 from trainer_svc.child.masks import Encoders
 from trainer_svc.child.prepare import (
@@ -284,7 +285,7 @@ def test_memory_does_not_grow_with_the_rows(assets: Path, tmp_path: Path) -> Non
 
 def test_long_rows_are_written_in_batches_that_fit(tmp_path: Path) -> None:
     text = "x" * (WRITE_BYTES // 8)
-    row = {"roles": ["user", "assistant"], "contents": [text, text], "prompt_turns": 0}
+    row = as_columns([Message("user", text), Message("assistant", text)])
 
     with arrow_file(tmp_path / "rows.arrow", ROWS) as writer:
         for number in range(10):

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from trainer_svc.child.dialogue import Dialogue, Message
 from trainer_svc.child.failure import Cause, RunFailed
-from trainer_svc.child.masks import Encoded
+from trainer_svc.child.masks import Chat, Encoded
 from trainer_svc.child.vlm_masks import PictureEncoder, PicturesMisplaced, open_picture
 
 # The libraries warn about themselves when they are imported.
@@ -30,6 +31,13 @@ PIECES = [
     (f"USER: And {PICTURE}\n here?\nASSISTANT:", False),
     ("Two boxes.</s>", True),
 ]
+
+
+def dialogue_of(chat: Chat, prompt_turns: int = 0) -> Dialogue:
+    return tuple(
+        Message(turn["role"], turn["content"], learnt=number >= prompt_turns)
+        for number, turn in enumerate(chat)
+    )
 
 
 def processor_of(model: Path) -> Any:
@@ -58,7 +66,7 @@ def test_a_template_with_marks_gives_the_exact_mask(vlm_assets: Path) -> None:
     assert "generation %}" in processor.chat_template
 
     row = PictureEncoder(processor, assistant_only=True).encode_row(
-        CHAT, 0, two_pictures(vlm_assets)
+        dialogue_of(CHAT), two_pictures(vlm_assets)
     )
 
     assert row.encoded == pieces_encoded(processor.tokenizer, PIECES)
@@ -69,7 +77,7 @@ def test_a_template_without_marks_gives_the_same_mask(vlm_assets: Path, plain_vl
     assert "generation %}" not in processor.chat_template
 
     row = PictureEncoder(processor, assistant_only=True).encode_row(
-        CHAT, 0, two_pictures(vlm_assets)
+        dialogue_of(CHAT), two_pictures(vlm_assets)
     )
 
     assert row.encoded == pieces_encoded(processor.tokenizer, PIECES)
@@ -79,7 +87,7 @@ def test_without_assistant_only_all_but_pictures_carries_loss(vlm_assets: Path) 
     processor = processor_of(vlm_assets / "model")
 
     row = PictureEncoder(processor, assistant_only=False).encode_row(
-        CHAT, 0, two_pictures(vlm_assets)
+        dialogue_of(CHAT), two_pictures(vlm_assets)
     )
 
     ids, supervised = row.encoded.input_ids, row.encoded.supervised
@@ -92,7 +100,9 @@ def test_without_assistant_only_all_but_pictures_carries_loss(vlm_assets: Path) 
 def test_the_turns_of_a_prompt_carry_no_loss(vlm_assets: Path, assistant_only: bool) -> None:
     processor = processor_of(vlm_assets / "model")
 
-    row = PictureEncoder(processor, assistant_only).encode_row(CHAT, 4, two_pictures(vlm_assets))
+    row = PictureEncoder(processor, assistant_only).encode_row(
+        dialogue_of(CHAT, prompt_turns=4), two_pictures(vlm_assets)
+    )
 
     only_last = [(text, loss and text == "Two boxes.</s>") for text, loss in PIECES]
     assert row.encoded == pieces_encoded(processor.tokenizer, only_last)
@@ -115,7 +125,7 @@ def test_a_template_that_moves_pictures_still_gives_the_turns(vlm_assets: Path) 
     processor.chat_template = PICTURES_FIRST
 
     row = PictureEncoder(processor, assistant_only=True).encode_row(
-        CHAT, 0, two_pictures(vlm_assets)
+        dialogue_of(CHAT), two_pictures(vlm_assets)
     )
 
     runs: list[list[int]] = [[]]
@@ -145,7 +155,7 @@ def test_a_template_that_leaves_out_pictures_fails_the_row(vlm_assets: Path) -> 
     encoder = PictureEncoder(processor, assistant_only=True)
 
     with pytest.raises(PicturesMisplaced, match="2 pictures, and places for 0"):
-        encoder.encode_row(CHAT, 0, two_pictures(vlm_assets))
+        encoder.encode_row(dialogue_of(CHAT), two_pictures(vlm_assets))
 
 
 def test_a_processor_without_a_template_is_refused(vlm_assets: Path) -> None:
