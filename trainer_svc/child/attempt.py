@@ -85,6 +85,19 @@ def leave(exit_code: int) -> None:
     os._exit(exit_code)
 
 
+def stop_behind(error: BaseException) -> StopNow | None:
+    """The stop request that `error` took the place of, if any: a library that cleans up while
+    StopNow unwinds may raise something of its own."""
+    link: BaseException | None = error
+    seen: list[BaseException] = []
+    while link is not None and link not in seen:
+        if isinstance(link, StopNow):
+            return link
+        seen.append(link)
+        link = link.__cause__ or link.__context__
+    return None
+
+
 class Child:
     """One attempt, from its spec to its result.json."""
 
@@ -105,8 +118,12 @@ class Child:
         except ExitedWithoutWords as error:
             return self._end_without_words(error.exit_code)
         except Exception as error:
-            traceback.print_exc()
-            ending = self._failed(explain(error, self._run.phase))
+            requested = stop_behind(error)
+            if requested is None:
+                traceback.print_exc()
+                ending = self._failed(explain(error, self._run.phase))
+            else:
+                ending = self._stopped(requested.mode)
         return self._end(ending)
 
     def _stopped(self, mode: StopMode) -> Ending:

@@ -20,6 +20,7 @@ from typing import Any
 from tunewright.v1.spec_pb2 import MODEL_KIND_VLM
 
 from trainer_svc.child.dialogue import Message
+from trainer_svc.child.progress import DataProgress
 from trainer_svc.child.raw_row import data_failure
 from trainer_svc.child.receipts import Tally, settle
 from trainer_svc.child.run_spec import RunSpec
@@ -62,6 +63,7 @@ def write_checked(run: RunSpec, part: Part, folder: Path, spool: Spool) -> Check
     rules = rules_of(run, folder)
     path = folder / f"{part}.jsonl"
     writer = _RowWriter()
+    progress = DataProgress(spool.event)
     tallies: list[Tally] = []
     with path.open("w", encoding="utf-8") as file:
         for source in sources:
@@ -73,7 +75,8 @@ def write_checked(run: RunSpec, part: Part, folder: Path, spool: Spool) -> Check
                 cuts=run.spec.model_kind != MODEL_KIND_VLM,
             )
             tallies.append(tally)
-            file.writelines(writer.lines(check_rows(source, rules, tally)))
+            rows = progress.reading(check_rows(source, rules, tally), tally)
+            file.writelines(writer.lines(rows))
     _require_enough(tallies, rules, spool)
     row_ends = tuple(accumulate(tally.rows_kept for tally in tallies))
     return CheckedPart(

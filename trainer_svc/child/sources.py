@@ -27,6 +27,7 @@ from trainer_svc.child.images import Pictures
 from trainer_svc.child.locations import find_data, split_limit
 from trainer_svc.child.masks import Encoders
 from trainer_svc.child.prepare import Recipe, prepare
+from trainer_svc.child.progress import DataProgress
 from trainer_svc.child.receipts import Tally
 from trainer_svc.child.run_spec import RunSpec
 from trainer_svc.child.source_rows import Rules, Source, file_source
@@ -77,13 +78,14 @@ def prepare_sources(
         receipts.append(tally.receipt())
         spool.data_prepared(receipts[-1])
 
+    progress = DataProgress(spool.event)
     # All sources are found before the first is read: a wrong path shows at once.
     found = {part: find_sources(run, part, cache, spool) for part in PARTS}
     for part, sources in found.items():
         if not sources:
             continue
         tell_preparing(part, sources, spool)
-        tokens = prepare(part, sources, recipe, cache, on_tally)
+        tokens = prepare(part, sources, recipe, cache, on_tally, progress)
         parts[part] = _packed(tokens, wanted.max_length) if wanted.packing else tokens
     return Prepared(parts["train"], parts.get("eval"), tuple(receipts))
 

@@ -19,6 +19,8 @@ _PHASES = {
     "TRAINING_STARTED": "training",
     "NOTHING_LEFT": "staging result",
 }
+# Long enough for a count of rows and the end of a path.
+_PHASE_CHARS_MAX = 200
 
 
 class ProgressReader:
@@ -83,6 +85,8 @@ class ProgressReader:
         phase = _PHASES.get(event.type)
         if phase is not None:
             self._progress.phase = phase
+        elif event.type == "DATA_PROGRESS":
+            self._progress.phase = f"preparing data: {event.message}"[:_PHASE_CHARS_MAX]
         if event.type == "HUB_PINNED":
             self._progress.revisions[event.details["name"]] = event.details["revision"]
         total = event.details.get("total_steps", "")

@@ -15,6 +15,8 @@ from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from tests.unit.child.run_folders import RunFolder
 
 PRELOADED = [
@@ -41,11 +43,15 @@ class TrainingProcess:
         self._folder = folder
 
     def stop(self, mode: str) -> None:
-        """As the shim does: the why first, then SIGTERM."""
+        """As the shim does: the why first, then SIGTERM to the whole process group."""
         stop = json.dumps({"mode": mode, "grace_seconds": 30.0})
         (self._folder.path / "stop.json").write_text(stop)
         assert self._process.pid is not None
-        os.kill(self._process.pid, signal.SIGTERM)
+        os.killpg(self._process.pid, signal.SIGTERM)
+
+    def workers(self) -> list[psutil.Process]:
+        """The processes below it."""
+        return psutil.Process(self._process.pid).children(recursive=True)
 
     def wait(self) -> int:
         """The exit code."""
@@ -71,6 +77,7 @@ def _train(folder: str) -> None:
 
     from trainer_svc.child.qlora import main
 
+    os.setsid()
     torch.set_num_threads(1)  # several runs share few cores
     _output_to(Path(folder, "stdout.log"))
     code = main([folder])

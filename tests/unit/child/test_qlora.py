@@ -15,6 +15,7 @@ from tests.unit.child.conftest import WHOLE
 from tests.unit.child.launching import call_warm, launch
 from tests.unit.child.run_folders import RunFolder, make_run_folder
 from trainer_svc.child.manifest import digest_of, prove
+from trainer_svc.child.prepare import PARALLEL_ROWS
 
 pytestmark = [pytest.mark.training, pytest.mark.timeout(240)]
 
@@ -289,6 +290,45 @@ def test_a_pause_before_the_first_step_stops_without_a_checkpoint(
     assert process.wait() == 0
     assert folder.result["outcome"] == "STOPPED"
     assert folder.result["step"] == 0
+    assert not list(folder.cache.iterdir())
+
+
+def encoding_run(assets: Path, root: Path) -> RunFolder:
+    """A run with so many rows that several processes encode them."""
+    line = (assets / "train.jsonl").read_text().splitlines()[0]
+    big = root / "big.jsonl"
+    big.write_text(f"{line}\n" * (PARALLEL_ROWS * 2))
+    return make_run_folder(root, assets / "model", big)
+
+
+@pytest.mark.parametrize("mode", ["PAUSE", "CANCEL"])
+def test_a_stop_while_processes_encode_rows_is_a_stop(
+    assets: Path, tmp_path: Path, mode: str
+) -> None:
+    folder = encoding_run(assets, tmp_path)
+    process = launch(folder)
+    eventually_sync(lambda: len(process.workers()) >= 2, timeout_seconds=90)
+    workers = process.workers()
+
+    process.stop(mode)
+
+    assert process.wait() == 0, process.output()
+    assert folder.result["outcome"] == "STOPPED"
+    assert not list(folder.cache.iterdir())
+    assert not any(worker.is_running() for worker in workers)
+
+
+def test_a_process_that_is_killed_while_it_encodes_is_taken_for_memory(
+    assets: Path, tmp_path: Path
+) -> None:
+    folder = encoding_run(assets, tmp_path)
+    process = launch(folder)
+    eventually_sync(lambda: len(process.workers()) >= 2, timeout_seconds=90)
+
+    process.workers()[0].kill()
+
+    assert process.wait() == 1
+    assert folder.result["failure"]["cause"] == "FAILURE_CAUSE_HOST_OUT_OF_MEMORY"
     assert not list(folder.cache.iterdir())
 
 

@@ -77,6 +77,19 @@ def test_progress_has_the_hub_commits_and_what_is_downloaded(run: Run) -> None:
     assert dict(data.revisions) == pinned
 
 
+def test_progress_says_how_far_the_preparation_of_data_is(run: Run) -> None:
+    reader = ProgressReader(run.folder)
+    write(run, "spool", {"event": {"type": "DATA_PREPARING"}})
+    began = reader.read()
+
+    message = "encoded 500 of 2,000 rows of a.jsonl"
+    write(run, "spool", {"event": {"type": "DATA_PROGRESS", "message": message}})
+    later = reader.read()
+
+    assert began.phase == "preparing data"
+    assert later.phase == "preparing data: encoded 500 of 2,000 rows of a.jsonl"
+
+
 def test_a_line_that_the_service_left_half_written_is_closed_before_the_next(run: Run) -> None:
     run.folder.stream_file("service").write_text('{"event": {"ty')
 

@@ -1,0 +1,198 @@
+"""Encodes checked rows, in several processes where there are many of them.
+
+Owns these processes: they are forked, so that nothing is pickled but rows, and
+they end with the work, however it ends. A stop request (StopNow) gets through at
+once. Owns also what may become of a row in encoding, and how that is tallied.
+Refuses broken rows of a strict job (RunFailed, DATASET_INVALID) and ends the run
+when the system kills one of the processes (RunFailed, HOST_OUT_OF_MEMORY).
+"""
+
+import multiprocessing
+import os
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from enum import IntEnum
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa  # type: ignore[import-untyped]  # no stubs
+import pyarrow.compute as pc  # type: ignore[import-untyped]  # no stubs
+
+from trainer_svc.child.arrow_rows import ArrowWriter, read_batches
+from trainer_svc.child.failure import Cause, RunFailed
+from trainer_svc.child.progress import SILENT, DataProgress
+from trainer_svc.child.raw_row import data_failure
+from trainer_svc.child.receipts import MALFORMED, NO_SUPERVISED_TOKENS, TOO_LONG, Tally
+
+IGNORED = -100
+"""The label of a token without loss."""
+PROCESSES_MAX = 8
+# Batches that are with the processes at a time, for each of them: one at work, one waiting.
+BATCHES_AHEAD = 2
+
+
+class Fate(IntEnum):
+    """What became of a row in encoding."""
+
+    KEPT = 0
+    TRUNCATED = 1
+    TOO_LONG = 2
+    NO_SUPERVISED_TOKENS = 3
+    BROKEN = 4
+
+
+REASONS: Mapping[int, str] = {
+    Fate.TOO_LONG: TOO_LONG,
+    Fate.NO_SUPERVISED_TOKENS: NO_SUPERVISED_TOKENS,
+    Fate.BROKEN: MALFORMED,
+}
+OUTCOME = (
+    ("place", pa.string()),
+    ("fate", pa.int8()),
+    ("why", pa.string()),
+    ("tokens", pa.int32()),
+    ("supervised_tokens", pa.int32()),
+)
+"""The columns that every encoded row has; the sizes are those of rows that are kept."""
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """How rows of one kind are encoded. `encode` makes the columns of `schema`, "place" apart,
+    of one checked row; `schema` includes OUTCOME."""
+
+    encode: Callable[[Mapping[str, Any]], Mapping[str, Any]]
+    schema: pa.Schema
+    batch_rows: int
+    parallel_rows: int
+    """Below this many rows, starting processes costs more than it saves."""
+
+    def encoded(self, path: Path, rows: int) -> Generator[pa.RecordBatch, None, None]:
+        """The encoded rows of a file of checked ones, in order; closing it ends the processes.
+        Raises RunFailed."""
+        tasks = _slices(path, self.batch_rows)
+        processes = min(PROCESSES_MAX, len(os.sched_getaffinity(0)))
+        if rows < self.parallel_rows or processes == 1:
+            yield from map(self.encode_batch, tasks)
+            return
+        yield from _in_processes(self, tasks, processes)
+
+    def encode_batch(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        """One batch, in this process."""
+        rows = [{"place": row["place"], **self.encode(row)} for row in batch.to_pylist()]
+        return pa.RecordBatch.from_pylist(rows, schema=self.schema)
+
+
+def _slices(path: Path, rows: int) -> Iterator[pa.RecordBatch]:
+    for batch in read_batches(path):
+        for begin in range(0, batch.num_rows, rows):
+            yield batch.slice(begin, rows)
+
+
+_shared: Encoding | None = None
+
+
+def _in_processes(
+    encoding: Encoding, tasks: Iterator[pa.RecordBatch], processes: int
+) -> Iterator[pa.RecordBatch]:
+    global _shared
+    _shared = encoding  # the processes are forked at the first task, and have it then
+    waiting: deque[Future[bytes]] = deque()
+    with _processes(processes) as pool:
+        try:
+            for task in tasks:
+                waiting.append(
+                    pool.submit(_encode_sent, task.schema, task.serialize().to_pybytes())
+                )
+                if len(waiting) >= processes * BATCHES_AHEAD:
+                    yield _received(waiting.popleft(), encoding.schema)
+            while waiting:
+                yield _received(waiting.popleft(), encoding.schema)
+        except BrokenProcessPool as error:
+            raise RunFailed(
+                Cause.HOST_OUT_OF_MEMORY,
+                "a process that encoded rows was killed, most likely for the memory it took",
+                "Use a host with more memory, or shorten the longest rows of the data set.",
+            ) from error
+
+
+@contextmanager
+def _processes(count: int) -> Iterator[ProcessPoolExecutor]:
+    """A pool whose processes are gone when the block ends, whatever ends it."""
+    others = set(multiprocessing.active_children())
+    pool = ProcessPoolExecutor(count, mp_context=multiprocessing.get_context("fork"))
+    try:
+        yield pool
+    finally:
+        for process in set(multiprocessing.active_children()) - others:
+            process.kill()
+        pool.shutdown(cancel_futures=True)
+
+
+def _encode_sent(schema: pa.Schema, task: bytes) -> bytes:
+    if _shared is None:
+        raise AssertionError("there is nothing to encode with")
+    batch = pa.ipc.read_record_batch(pa.py_buffer(task), schema)
+    encoded: bytes = _shared.encode_batch(batch).serialize().to_pybytes()
+    return encoded
+
+
+def _received(sent: "Future[bytes]", schema: pa.Schema) -> pa.RecordBatch:
+    return pa.ipc.read_record_batch(pa.py_buffer(sent.result()), schema)
+
+
+def outcome(labels: Sequence[int], max_length: int, cuts: bool) -> tuple[Fate, dict[str, Any]]:
+    """What becomes of a row with these labels, and its columns of OUTCOME but the place. A row
+    longer than `max_length` is cut at its end, if `cuts`; it is too long if that leaves nothing
+    to learn."""
+    # The first token is predicted from nothing, so a label there counts for nothing.
+    fate = Fate.KEPT
+    if not _learns(labels):
+        fate = Fate.NO_SUPERVISED_TOKENS
+    elif len(labels) > max_length:
+        fate = Fate.TRUNCATED if cuts and _learns(labels[:max_length]) else Fate.TOO_LONG
+    left = labels[:max_length] if fate is Fate.TRUNCATED else labels
+    supervised = sum(label != IGNORED for label in left)
+    return fate, {"fate": fate, "why": "", "tokens": len(left), "supervised_tokens": supervised}
+
+
+def _learns(labels: Sequence[int]) -> bool:
+    return any(label != IGNORED for label in labels[1:])
+
+
+def broken(why: str) -> dict[str, Any]:
+    """The columns of OUTCOME but the place of a row that cannot be encoded."""
+    return {"fate": Fate.BROKEN, "why": why, "tokens": 0, "supervised_tokens": 0}
+
+
+def sieve(
+    batches: Generator[pa.RecordBatch, None, None],
+    tally: Tally,
+    strict: bool,
+    kept: ArrowWriter,
+    progress: DataProgress = SILENT,
+) -> None:
+    """Writes the rows that are kept and tallies all of them. Raises RunFailed."""
+    done, total = 0, tally.rows_kept
+    with closing(batches):
+        for batch in batches:
+            for row in batch.select([name for name, _ in OUTCOME]).to_pylist():
+                _tally(row, tally, strict)
+            wanted = pc.less_equal(batch.column("fate"), int(Fate.TRUNCATED))
+            kept.add_batch(batch.filter(wanted))
+            done += batch.num_rows
+            progress.encoded(tally, done, total)
+
+
+def _tally(row: Mapping[str, Any], tally: Tally, strict: bool) -> None:
+    fate = row["fate"]
+    if fate == Fate.BROKEN and strict:
+        raise data_failure(f"{row['place']}: {row['why']}")
+    if fate in REASONS:
+        tally.drop(REASONS[fate], row["place"])
+    else:
+        tally.keep(row["tokens"], row["supervised_tokens"], truncated=fate == Fate.TRUNCATED)
