@@ -12,9 +12,10 @@ PACKAGES := svckit scheduler_svc trainer_svc monitor_svc
 TESTS ?= tests
 WORKERS ?= 2
 SEEDS ?= 10000
+MINUTES ?= 10
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-swift demo test check lint types contract stubs baseline unit simulate clean
+.PHONY: help setup setup-swift demo test check lint types contract stubs baseline unit simulate soak clean
 
 help: ## Show what there is
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -65,6 +66,9 @@ unit: $(STAMP)
 
 simulate: $(STAMP) ## Seeded schedules of the whole system with faults: make simulate SEEDS=10000
 	@$(BIN)/python -m tests.simulation --seeds $(SEEDS)
+
+soak: $(STAMP) ## Real processes under random faults: make soak MINUTES=10
+	@$(BIN)/python -m tests.soak --minutes $(MINUTES)
 
 test: lint types contract $(SWIFT_STAMP) ## Everything that CI runs
 	@$(BIN)/pytest --numprocesses $(WORKERS) --dist worksteal $(TESTS)

@@ -1,0 +1,1 @@
+"""Minutes of real processes under random faults; see __main__.py."""
