@@ -20,11 +20,11 @@ import grpc.aio
 import structlog
 from google.protobuf.descriptor import ServiceDescriptor
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
 
 from svckit import limits
 from svckit.config import ServiceConfig, fail_configuration, split_address
 from svckit.interceptors import ErrorInterceptor, TokenInterceptor
+from svckit.reflection import add_reflection
 from svckit.self_description import SelfDescription
 
 _OPTIONS = (
@@ -114,8 +114,9 @@ async def start_server(
         registration.add(registration.servicer, server)
     health_servicer = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
-    health_name = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
-    reflection.enable_server_reflection([*names, health_name, reflection.SERVICE_NAME], server)
+    health_descriptor: Any = health_pb2.DESCRIPTOR.services_by_name["Health"]
+    described = [registration.descriptor for registration in registrations]
+    add_reflection(server, [*described, health_descriptor])
     port = _bind(server, config)
     await server.start()
     host, _ = split_address(config.listen)
