@@ -121,7 +121,7 @@ async def subscribe_all(
     options = (("grpc.use_local_subchannel_pool", 1),)
     async with grpc.aio.insecure_channel(address, options=options) as channel:
         stub: Any = monitor_service_pb2_grpc.MonitorServiceStub(channel)
-        request = monitor_service_pb2.SubscribeRequest(jobs=[JOB])
+        request = monitor_service_pb2.SubscribeRequest(jobs=[JOB], wait_for_job=True)
         calls = [stub.Subscribe(request) for _ in range(subscribers)]
         await asyncio.gather(*(call.initial_metadata() for call in calls))
         started = time.monotonic()

@@ -16,6 +16,8 @@ from monitor_svc.config import MonitorConfig
 from monitor_svc.hub import Hub
 from monitor_svc.ingest.backoff import Backoff
 from monitor_svc.ingest.ingest import Ingest
+from monitor_svc.ingest.job_directory import SchedulerJobs
+from monitor_svc.rpc.existence import Existence
 from monitor_svc.rpc.servicer import MonitorServicer
 from monitor_svc.storage.sql_store import SqlStore, open_sql_store
 from svckit.channel import ChannelSecurity, open_channel
@@ -41,7 +43,10 @@ def main() -> None:
 async def serve(config: MonitorConfig) -> None:
     """Serves until a signal, then drains: subscribers are told to go on elsewhere."""
     database, store, hub = await _open(config)
-    servicer = MonitorServicer(hub, store, database.run)
+    scheduler = open_channel(config.scheduler, _security(config))
+    jobs = SchedulerJobs(scheduler)
+    existence = Existence(store, database.run, jobs, config.job_wait_seconds)
+    servicer = MonitorServicer(hub, store, database.run, existence)
     running = await start_server(config, [_registration(servicer)])
     ingest = _ingest(config, running, database, store, hub)
     loops = asyncio.create_task(_run_all(ingest, hub, database, running))
@@ -54,6 +59,7 @@ async def serve(config: MonitorConfig) -> None:
     loops.cancel()
     with suppress(asyncio.CancelledError):
         await loops  # raises if one of the loops failed
+    await scheduler.close()
     database.close()
 
 
@@ -98,10 +104,14 @@ def _registration(servicer: MonitorServicer) -> Registration:
     )
 
 
+def _security(config: MonitorConfig) -> ChannelSecurity:
+    return ChannelSecurity(config.tls_ca_file, config.peer_token_file)
+
+
 def _ingest(
     config: MonitorConfig, running: RunningServer, database: Database, store: SqlStore, hub: Hub
 ) -> Ingest:
-    security = ChannelSecurity(config.tls_ca_file, config.peer_token_file)
+    security = _security(config)
 
     def connect(address: str) -> grpc.aio.Channel:
         return open_channel(address, security)

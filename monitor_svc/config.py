@@ -33,6 +33,9 @@ class MonitorConfig(ServiceConfig):
     lease_seconds: float = Field(10.0, gt=0, description="silence after which another takes over")
     discovery_seconds: float = Field(10.0, gt=0, description="between two looks for trainers")
     label_refresh_seconds: float = Field(5.0, gt=0, description="between two tries at labels")
+    job_wait_seconds: float = Field(
+        5.0, ge=0, le=60, description="longest wait for word of a job while no scheduler answers"
+    )
     hold_seconds_max: float = Field(
         600.0, gt=0, description="longest that a job's end waits for its last entries"
     )

@@ -34,6 +34,13 @@ class Hop(Protocol):
         """As svckit.database.Database.run."""
 
 
+class JobDirectory(Protocol):
+    """Knows which jobs exist: the scheduler does, who makes them."""
+
+    async def knows(self, job: str, timeout_seconds: float) -> bool | None:
+        """Whether "jobs/{job}" exists; None if that cannot be found out in time."""
+
+
 class LeaseStore(Protocol):
     """Sources and who reads them."""
 

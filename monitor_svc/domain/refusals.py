@@ -8,12 +8,25 @@ from svckit.refusal import Refusal
 
 
 class JobNotFound(Refusal):
-    """The monitor has never heard of the job."""
+    """The scheduler has no such job, and the monitor has no entries of it."""
 
     reason = Reason.JOB_NOT_FOUND
 
     def __init__(self, job: str) -> None:
-        super().__init__(f"there is nothing of {job}", metadata={"job": job})
+        super().__init__(f"job not found: {job}", metadata={"job": job})
+
+
+class SchedulerUnavailable(Refusal):
+    """The monitor has no entries of the job, and cannot ask whether it exists."""
+
+    reason = Reason.SCHEDULER_UNAVAILABLE
+
+    def __init__(self, job: str) -> None:
+        super().__init__(
+            f"no entries of {job} yet, and the scheduler does not answer whether it exists",
+            metadata={"job": job},
+            retry_delay_seconds=1.0,
+        )
 
 
 class SlowSubscriber(Refusal):

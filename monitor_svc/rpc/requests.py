@@ -102,6 +102,8 @@ def check_subscribe(request: monitor_service_pb2.SubscribeRequest) -> ResumePoin
         checks.add("label_selector", "cannot be given together with jobs")
     if request.until_terminal and not request.jobs:
         checks.add("until_terminal", "needs jobs: by label, there may always come another one")
+    if request.wait_for_job and not request.jobs:
+        checks.add("wait_for_job", "needs jobs: by label, new jobs are always waited for")
     checks.not_negative("after_sequence", request.after_sequence)
     if request.after_sequence > 0 and len(request.jobs) != 1:
         checks.add("after_sequence", "is for one job; several go on with resume_token")
@@ -138,6 +140,8 @@ def check_logs(request: monitor_service_pb2.StreamLogsRequest) -> None:
     checks = Checks()
     checks.job("job", request.job)
     checks.not_negative("tail_lines", request.tail_lines)
+    if request.wait_for_job and not request.follow:
+        checks.add("wait_for_job", "needs follow")
     checks.not_negative("after_sequence", request.after_sequence)
     checks.finish()
 

@@ -10,12 +10,12 @@ from tunewright.v1 import monitor_service_pb2_grpc
 
 from monitor_svc.domain import entries as kinds
 from monitor_svc.domain.ports import Hop, ReadStore
-from monitor_svc.domain.records import Head, JobPage
-from monitor_svc.domain.refusals import JobNotFound
+from monitor_svc.domain.records import JobPage
 from monitor_svc.domain.selection import JobSelection, LabelSelection, ResumePoint
 from monitor_svc.domain.thinning import thin
 from monitor_svc.hub import Hub
 from monitor_svc.rpc import requests
+from monitor_svc.rpc.existence import Existence
 from monitor_svc.rpc.series import SERIES, read_series
 
 # A page ends before the wire's limit on a message, with room for what surrounds the entries.
@@ -25,16 +25,20 @@ _PAGE_BYTES_MAX = 3 * 1024 * 1024
 class MonitorServicer(monitor_service_pb2_grpc.MonitorServiceServicer):
     """Serves entries; refuses with InvalidRequest, JobNotFound and what the hub refuses with."""
 
-    def __init__(self, hub: Hub, store: ReadStore, hop: Hop) -> None:
+    def __init__(self, hub: Hub, store: ReadStore, hop: Hop, existence: Existence) -> None:
         self._hub = hub
         self._store = store
         self._hop = hop
+        self._existence = existence
 
     async def Subscribe(  # noqa: N802 # gRPC's name
         self, request: pb.SubscribeRequest, context: Any
     ) -> AsyncIterator[pb.SubscribeResponse]:
         """Streams entries, the stored ones first."""
-        selection = await self._selection(request, requests.check_subscribe(request))
+        point = requests.check_subscribe(request)
+        if request.jobs and not request.wait_for_job:
+            await self._existence.require(*dict.fromkeys(request.jobs))
+        selection = await self._selection(request, point)
         with self._hub.attach(selection, request.kinds) as subscription:
             # The caller learns that nothing will be missed from here on.
             await context.send_initial_metadata(())
@@ -49,8 +53,8 @@ class MonitorServicer(monitor_service_pb2_grpc.MonitorServiceServicer):
     ) -> AsyncIterator[pb.StreamLogsResponse]:
         """Streams what the training printed."""
         requests.check_logs(request)
-        if not request.follow:
-            await self._head_of(request.job)
+        if not request.wait_for_job:
+            await self._existence.require(request.job)
         after = request.after_sequence
         if not after and request.tail_lines:
             after = await self._hop(
@@ -68,7 +72,7 @@ class MonitorServicer(monitor_service_pb2_grpc.MonitorServiceServicer):
     ) -> pb.ListEntriesResponse:
         """A page of stored entries."""
         after = requests.check_list(request)
-        await self._head_of(request.job)
+        await self._existence.require(request.job)
         size = request.page_size or requests.PAGE_DEFAULT
         page = await self._hop(self._store.read_job, request.job, after, size, tuple(request.kinds))
         return _listed(request.job, after, page)
@@ -78,7 +82,7 @@ class MonitorServicer(monitor_service_pb2_grpc.MonitorServiceServicer):
     ) -> pb.MetricSeries:
         """A metric over the steps."""
         requests.check_series(request, SERIES)
-        await self._head_of(request.job)
+        await self._existence.require(request.job)
         points = await self._hop(read_series, self._store, request.job, request.metric)
         shown = thin(points, request.points_max or requests.POINTS_DEFAULT)
         return pb.MetricSeries(
@@ -105,12 +109,6 @@ class MonitorServicer(monitor_service_pb2_grpc.MonitorServiceServicer):
         if point is not None and point.sequences is not None:
             taken |= {job: s for job, s in point.sequences.items() if job in taken}
         return JobSelection(taken)
-
-    async def _head_of(self, job: str) -> Head:
-        heads = await self._hop(self._store.heads, (job,))
-        if job not in heads:
-            raise JobNotFound(job)
-        return heads[job]
 
 
 def _listed(job: str, after: int, page: JobPage) -> pb.ListEntriesResponse:

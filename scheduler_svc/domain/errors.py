@@ -38,7 +38,7 @@ class JobNotFound(Refusal):
     reason = Reason.JOB_NOT_FOUND
 
     def __init__(self, job_id: JobId) -> None:
-        super().__init__(f"there is no jobs/{job_id}", metadata={"job": f"jobs/{job_id}"})
+        super().__init__(f"job not found: jobs/{job_id}", metadata={"job": f"jobs/{job_id}"})
 
 
 class TrainerNotFound(Refusal):
@@ -48,7 +48,7 @@ class TrainerNotFound(Refusal):
 
     def __init__(self, trainer_id: TrainerId) -> None:
         name = f"trainers/{trainer_id}"
-        super().__init__(f"there is no {name}", metadata={"trainer": name})
+        super().__init__(f"trainer not found: {name}", metadata={"trainer": name})
 
 
 class RecipeNotFound(Refusal):
@@ -57,7 +57,7 @@ class RecipeNotFound(Refusal):
     reason = Reason.RECIPE_NOT_FOUND
 
     def __init__(self, ref: RecipeRef) -> None:
-        super().__init__(f"there is no {ref.name}", metadata={"recipe": ref.name})
+        super().__init__(f"recipe not found: {ref.name}", metadata={"recipe": ref.name})
 
 
 class RecipeExists(Refusal):

@@ -70,13 +70,17 @@ class Client:
         from_now: bool = False,
         kinds: Sequence[str | int] = (),
         until_terminal: bool = True,
+        wait_for_job: bool = False,
         on_interruption: OnInterruption | None = None,
         give_up_seconds: float | None = None,
     ) -> Watch:
         """Entries of several jobs: those named, or all that have the labels.
 
         See `Job.watch`. With `labels` it never ends by itself. Keep `resume_token`
-        of the watch to go on another time.
+        of the watch to continue another time.
+
+        Raises JobNotFound, as soon as it is iterated over, if one of `jobs` does not exist;
+        with `wait_for_job` it waits for such a job instead.
         """
         subscription = EntrySubscription(
             jobs,
@@ -85,6 +89,7 @@ class Client:
             from_now=from_now,
             kinds=kinds,
             until_terminal=until_terminal,
+            wait_for_job=wait_for_job,
         )
         reconnect = Reconnect(self._transport.backoff, give_up_seconds)
         state = StreamState(subscription, reconnect)

@@ -11,6 +11,7 @@
         ├── Unauthenticated
         ├── PermissionDenied
         ├── NotFound
+        │   └── JobNotFound
         ├── AlreadyExists
         ├── FailedPrecondition
         │   └── ForbiddenMove      the job's state does not allow it
@@ -51,6 +52,7 @@ __all__ = [
     "JobCancelled",
     "JobEnded",
     "JobFailed",
+    "JobNotFound",
     "NotFound",
     "PermissionDenied",
     "ResourceExhausted",
@@ -151,6 +153,10 @@ class NotFound(ApiError):
     """There is no such job, trainer, recipe or run."""
 
 
+class JobNotFound(NotFound):
+    """There is no such job; `metadata["job"]` names it."""
+
+
 class AlreadyExists(ApiError):
     """The output folder, job id, request id or recipe name is taken."""
 
@@ -192,6 +198,7 @@ class Internal(ApiError):
 EXCEPTIONS: Mapping[str, type[ApiError]] = MappingProxyType(
     {
         Reason.FORBIDDEN_MOVE: ForbiddenMove,
+        Reason.JOB_NOT_FOUND: JobNotFound,
         "INVALID_ARGUMENT": InvalidRequest,
         "OUT_OF_RANGE": InvalidRequest,
         "UNAUTHENTICATED": Unauthenticated,

@@ -68,8 +68,10 @@ class EntrySubscription:
         from_now: bool = False,
         kinds: Sequence[str | int] = (),
         until_terminal: bool = True,
+        wait_for_job: bool = False,
     ) -> None:
         self._jobs = [job_name(job) for job in jobs]
+        self._wait_for_job = wait_for_job and bool(self._jobs)
         self._labels = dict(labels or {})
         self._kinds = _kind_numbers(kinds)
         self._until_terminal = until_terminal and bool(self._jobs)
@@ -106,6 +108,7 @@ class EntrySubscription:
             ),
             kinds=self._kinds,
             until_terminal=self._until_terminal,
+            wait_for_job=self._wait_for_job,
         )
 
     def accept(self, answer: monitor_service_pb2.SubscribeResponse) -> list[feed_pb2.Entry]:
@@ -151,8 +154,11 @@ class LogSubscription:
     ends_by_itself = True
     complete = False
 
-    def __init__(self, job: str, *, follow: bool = False, tail: int = 0) -> None:
+    def __init__(
+        self, job: str, *, follow: bool = False, tail: int = 0, wait_for_job: bool = False
+    ) -> None:
         self._job = job_name(job)
+        self._wait_for_job = wait_for_job
         self._follow = follow
         self._tail = tail
         self._last_sequence = 0
@@ -164,6 +170,7 @@ class LogSubscription:
             follow=self._follow,
             tail_lines=0 if self._last_sequence else self._tail,
             after_sequence=self._last_sequence,
+            wait_for_job=self._wait_for_job,
         )
 
     def accept(self, answer: monitor_service_pb2.StreamLogsResponse) -> list[feed_pb2.Entry]:

@@ -10,6 +10,7 @@ from typing import Any
 
 import grpc
 import grpc.aio
+from grpc_status import rpc_status
 from tunewright.v1 import (
     feed_pb2,
     feed_pb2_grpc,
@@ -20,6 +21,8 @@ from tunewright.v1 import (
     job_service_pb2_grpc,
     trainer_pb2,
 )
+from tunewright.wire.reasons import Reason
+from tunewright.wire.status import make_error, status_of
 
 from svckit.limits import KEEPALIVE_MS
 
@@ -157,7 +160,8 @@ class FakeScheduler(
         if self.jobs_are_away:
             await context.abort(grpc.StatusCode.UNAVAILABLE, "away")
         if request.name not in self.labels:
-            await context.abort(grpc.StatusCode.NOT_FOUND, "no such job")
+            refusal = make_error(Reason.JOB_NOT_FOUND, f"job not found: {request.name}")
+            await context.abort_with_status(rpc_status.to_status(status_of(refusal)))
         return job_pb2.Job(name=request.name, labels=self.labels[request.name])
 
 

@@ -97,8 +97,9 @@ async def monitors(folder: Path, scheduler: str) -> AsyncIterator[Start]:
         own = folder / f"{name}-{len(started)}"
         own.mkdir()
         url = database_url or f"sqlite:///{folder}/{name}.db"
+        reads = s.pop("scheduler", scheduler)
         settings = {"name": name, **{key: str(value) for key, value in s.items()}}
-        monitor = MonitorProcess(own, scheduler, url, settings)
+        monitor = MonitorProcess(own, reads, url, settings)
         started.append(monitor)
         await monitor.start(**(environment or {}))
         return monitor
@@ -121,7 +122,8 @@ async def connected(
 
 @asynccontextmanager
 async def subscribed(stub: Any, **request: Any) -> AsyncIterator[Any]:
-    """An open, attached subscription."""
+    """An open, attached subscription. Jobs may come later, unless `wait_for_job` says no."""
+    request = {"wait_for_job": bool(request.get("jobs")), **request}
     call = stub.Subscribe(monitor_service_pb2.SubscribeRequest(**request))
     await call.initial_metadata()
     try:

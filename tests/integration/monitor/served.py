@@ -17,12 +17,29 @@ from monitor_svc.domain.admission import Outcome
 from monitor_svc.domain.ports import Store
 from monitor_svc.domain.records import SCHEDULER_KEY, Appended, Arrival, Labels
 from monitor_svc.hub import Hub, HubSettings
+from monitor_svc.rpc.existence import Existence
 from monitor_svc.rpc.servicer import MonitorServicer
 from monitor_svc.storage.memory import MemoryStore
 from monitor_svc.storage.sql_store import open_sql_store
 from svckit.config import load_config
 from svckit.database import Database
 from svckit.server import Registration, start_server
+
+# How long a job is waited for while the scheduler does not answer.
+JOB_WAIT_SECONDS = 0.6
+
+
+@dataclass
+class FakeJobs:
+    """What the scheduler says of jobs: those in `existing` exist; nothing while it is `away`."""
+
+    existing: set[str] = field(default_factory=set)
+    away: bool = False
+    asked: list[str] = field(default_factory=list)
+
+    async def knows(self, job: str, timeout_seconds: float) -> bool | None:
+        self.asked.append(job)
+        return None if self.away else job in self.existing
 
 
 @dataclass
@@ -32,6 +49,7 @@ class Served:
     store: Store
     hub: Hub
     address: str
+    jobs: FakeJobs
     _streams: count[int] = field(default_factory=count)
 
     async def append(
@@ -74,15 +92,17 @@ async def serving_store(
     hub = Hub(store, run, settings or HubSettings())
     await hub.start()
     config = load_config(MonitorConfig, ["--listen", "127.0.0.1:0", "--drain-seconds", "0.5"])
+    jobs = FakeJobs()
+    existence = Existence(store, run, jobs, JOB_WAIT_SECONDS)
     registration = Registration(
         monitor_service_pb2.DESCRIPTOR.services_by_name["MonitorService"],
         monitor_service_pb2_grpc.add_MonitorServiceServicer_to_server,
-        MonitorServicer(hub, store, run),
+        MonitorServicer(hub, store, run, existence),
     )
     running = await start_server(config, [registration])
     loops = asyncio.create_task(hub.run())
     try:
-        yield Served(store, hub, running.address)
+        yield Served(store, hub, running.address, jobs)
     finally:
         hub.close()
         await running.stop()

@@ -144,10 +144,13 @@ async def test_a_job_that_nobody_has_heard_of() -> None:
             await refused(stub.ListEntries(pb.ListEntriesRequest(job=JOB))),
             await refused(stub.GetMetricSeries(pb.GetMetricSeriesRequest(job=JOB, metric="loss"))),
             await refused(stub.StreamLogs(pb.StreamLogsRequest(job=JOB))),
+            await refused(stub.StreamLogs(pb.StreamLogsRequest(job=JOB, follow=True))),
+            await refused(stub.Subscribe(pb.SubscribeRequest(jobs=[JOB]))),
         ]
 
     for refusal in refusals:
         assert (refusal.code, refusal.reason) == ("NOT_FOUND", "JOB_NOT_FOUND")
+        assert refusal.message == f"job not found: {JOB}"
         assert refusal.metadata["job"] == JOB
 
 
@@ -166,6 +169,7 @@ async def test_a_job_that_nobody_has_heard_of() -> None:
         (pb.SubscribeRequest(jobs=[JOB], resume_token="eyJqIjp7ImEiOi0xfX0"), ["resume_token"]),
         (pb.SubscribeRequest(jobs=[JOB], kinds=UNKNOWN), ["kinds[0]", "kinds[1]"]),
         (pb.SubscribeRequest(jobs=[JOB], start=UNKNOWN[1]), ["start"]),
+        (pb.SubscribeRequest(wait_for_job=True), ["wait_for_job"]),
     ],
 )
 async def test_bad_subscriptions_name_their_fields(
@@ -189,7 +193,9 @@ async def test_other_bad_requests_name_their_fields() -> None:
         series = await refused(
             stub.GetMetricSeries(pb.GetMetricSeriesRequest(job=JOB, metric="Loss", points_max=1))
         )
-        logs = await refused(stub.StreamLogs(pb.StreamLogsRequest(job=JOB, tail_lines=-1)))
+        logs = await refused(
+            stub.StreamLogs(pb.StreamLogsRequest(job=JOB, tail_lines=-1, wait_for_job=True))
+        )
 
     assert [violation.field for violation in listing.violations] == [
         "job",
@@ -199,4 +205,4 @@ async def test_other_bad_requests_name_their_fields() -> None:
     ]
     assert [violation.field for violation in series.violations] == ["points_max", "metric"]
     assert "eval_loss" in series.violations[1].description
-    assert [violation.field for violation in logs.violations] == ["tail_lines"]
+    assert [violation.field for violation in logs.violations] == ["tail_lines", "wait_for_job"]

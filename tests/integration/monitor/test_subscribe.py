@@ -268,7 +268,9 @@ async def test_a_slow_reader_loses_samples_then_its_stream_and_nobody_else_does(
     text = "x" * 16_000
     async with served_from_memory() as served, connected(served.address) as stub:
         async with connected(served.address) as slow_stub:
-            slow = slow_stub.Subscribe(monitor_service_pb2.SubscribeRequest(jobs=[JOB]))
+            slow = slow_stub.Subscribe(
+                monitor_service_pb2.SubscribeRequest(jobs=[JOB], wait_for_job=True)
+            )
             await slow.initial_metadata()
             await eventually(lambda: served.hub.subscriber_count() == 1)
             reading = asyncio.create_task(read_until_end(stub, jobs=[JOB], until_terminal=True))
@@ -295,7 +297,9 @@ async def test_a_slow_reader_loses_samples_then_its_stream_and_nobody_else_does(
 async def test_coalesced_samples_are_named_and_logs_are_kept() -> None:
     text = "x" * 16_000
     async with served_from_memory() as served, connected(served.address) as stub:
-        slow = stub.Subscribe(monitor_service_pb2.SubscribeRequest(jobs=[JOB], until_terminal=True))
+        slow = stub.Subscribe(
+            monitor_service_pb2.SubscribeRequest(jobs=[JOB], until_terminal=True, wait_for_job=True)
+        )
         await slow.initial_metadata()
         await eventually(lambda: served.hub.subscriber_count() == 1)
 

@@ -199,7 +199,7 @@ class FakeScheduler(
     def _find(self, request: Any, context: Any) -> job_pb2.Job:
         self._enter(request, context)
         if request.name not in self.jobs:
-            abort(context, make_error(Reason.JOB_NOT_FOUND, f"there is no {request.name}"))
+            abort(context, make_error(Reason.JOB_NOT_FOUND, f"job not found: {request.name}"))
         return self.jobs[request.name]
 
     def _move(self, request: Any, context: Any, to: job_pb2.JobState.ValueType) -> job_pb2.Job:
@@ -213,7 +213,9 @@ class FakeScheduler(
     def _trainer(self, request: Any, context: Any) -> trainer_pb2.Trainer:
         self._enter(request, context)
         if request.name not in self.trainers:
-            abort(context, make_error(Reason.TRAINER_NOT_FOUND, f"there is no {request.name}"))
+            abort(
+                context, make_error(Reason.TRAINER_NOT_FOUND, f"trainer not found: {request.name}")
+            )
         return self.trainers[request.name]
 
 
@@ -228,6 +230,8 @@ class FakeMonitor(monitor_service_pb2_grpc.MonitorServiceServicer):
     break_after: list[int] = field(default_factory=list)
     resend: int = 0
     active: int = 0
+    # Jobs that do not exist.
+    missing: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self._changed = threading.Condition()
@@ -265,6 +269,9 @@ class FakeMonitor(monitor_service_pb2_grpc.MonitorServiceServicer):
         self.requests.append(request)
         if self.failures:
             abort(context, self.failures.pop(0))
+        for job in self.missing.intersection(request.jobs):
+            if not request.wait_for_job:
+                abort(context, make_error(Reason.JOB_NOT_FOUND, f"job not found: {job}"))
         self.active += 1
         try:
             yield from self._stream(request, context)

@@ -148,7 +148,7 @@ def test_an_error_for_programs_is_one_json_object_on_stderr(
     assert error == {
         "reason": "JOB_NOT_FOUND",
         "code": "NOT_FOUND",
-        "message": "there is no jobs/missing",
+        "message": "job not found: jobs/missing",
         "metadata": {},
         "violations": [],
     }

@@ -264,7 +264,7 @@ def test_a_monitor_without_its_database_is_broken(installation: Installation) ->
 def test_a_monitor_that_does_not_know_the_job_of_the_question_is_well(
     installation: Installation,
 ) -> None:
-    installation.monitor.error = make_error(Reason.JOB_NOT_FOUND, "there is no jobs/doctor")
+    installation.monitor.error = make_error(Reason.JOB_NOT_FOUND, "job not found: jobs/doctor")
 
     code, lines = installation.look()
 

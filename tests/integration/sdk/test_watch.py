@@ -274,6 +274,47 @@ def test_a_watch_by_labels_sends_them_and_never_asks_for_an_end(
     assert not request.until_terminal
 
 
+def test_watching_a_mistyped_job_raises_job_not_found(client: Client, monitor: FakeMonitor) -> None:
+    monitor.missing = {"jobs/typo"}
+
+    with client.watch(["typo"]) as watch, pytest.raises(errors.JobNotFound) as caught:
+        next(watch)
+
+    assert isinstance(caught.value, errors.NotFound)
+    assert str(caught.value) == "job not found: jobs/typo"
+
+
+async def test_an_async_watch_of_a_mistyped_job_raises_job_not_found(
+    async_client: AsyncClient, monitor: FakeMonitor
+) -> None:
+    monitor.missing = {"jobs/typo"}
+
+    async with async_client.watch(["typo"]) as watch:
+        with pytest.raises(errors.JobNotFound, match="jobs/typo"):
+            await anext(watch)
+
+
+def test_getting_a_mistyped_job_raises_the_same(client: Client) -> None:
+    with pytest.raises(errors.JobNotFound, match="jobs/typo"):
+        client.jobs.get("typo")
+
+
+async def test_a_job_that_the_monitor_has_not_heard_of_is_waited_for(
+    client: Client, async_client: AsyncClient, monitor: FakeMonitor
+) -> None:
+    """Right after create, and where a watch over names says so."""
+    job = client.jobs.create(model="m", train_data="d", output_dir="o")
+    monitor.missing = {job.name}
+    monitor.end(job.name, SUCCEEDED)
+
+    with job.watch() as watch:
+        assert [entry.sequence for entry in watch] == [1]
+    async with (await async_client.jobs.get(job.name)).watch() as async_watch:
+        assert [entry.sequence async for entry in async_watch] == [1]
+    with client.watch([job.name], wait_for_job=True) as watch:
+        assert [entry.sequence for entry in watch] == [1]
+
+
 def test_an_unknown_kind_is_refused_with_the_kinds_there_are(client: Client) -> None:
     with pytest.raises(errors.InvalidRequest, match="'state' or 'metrics'"):
         client.watch(["a"], kinds=["metric"])

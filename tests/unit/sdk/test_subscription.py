@@ -93,6 +93,13 @@ def test_a_tail_of_a_log_is_asked_once_and_then_what_follows() -> None:
     assert (after.tail_lines, after.after_sequence) == (0, 9)
 
 
+def test_only_named_jobs_can_be_waited_for() -> None:
+    assert EntrySubscription(["a"], wait_for_job=True).request().wait_for_job
+    assert not EntrySubscription(["a"]).request().wait_for_job
+    assert not EntrySubscription(labels={"a": "b"}, wait_for_job=True).request().wait_for_job
+    assert LogSubscription("a", follow=True, wait_for_job=True).request().wait_for_job
+
+
 def state_of(*, until_terminal: bool) -> StreamState[feed_pb2.Entry]:
     subscription = EntrySubscription(["a"], until_terminal=until_terminal)
     backoff = Backoff(first_seconds=1, jitter=lambda: 1.0)

@@ -110,6 +110,8 @@ class AsyncJob(JobRecord):
             from_now=from_now,
             kinds=kinds,
             until_terminal=until_terminal,
+            # The scheduler gave us this job: if the monitor has not heard of it, it will.
+            wait_for_job=True,
         )
         state = StreamState(subscription, Reconnect(self._transport.backoff, give_up_seconds))
         return AsyncWatch(self._transport, subscription, state, on_interruption)
@@ -149,7 +151,7 @@ class AsyncJob(JobRecord):
             tail: only the last so many lines of what there is; 0 means all.
         """
         state = StreamState(
-            LogSubscription(self.name, follow=follow, tail=tail),
+            LogSubscription(self.name, follow=follow, tail=tail, wait_for_job=follow),
             Reconnect(self._transport.backoff, None if follow else 30.0),
         )
         return AsyncLines(AsyncStream(self._transport, state))

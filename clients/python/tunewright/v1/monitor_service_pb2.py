@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from tunewright.v1 import feed_pb2 as tunewright_dot_v1_dot_feed__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#tunewright/v1/monitor_service.proto\x12\rtunewright.v1\x1a\x18tunewright/v1/feed.proto\"\xbe\x02\n\x10SubscribeRequest\x12\x0c\n\x04jobs\x18\x01 \x03(\t\x12J\n\x0elabel_selector\x18\x02 \x03(\x0b\x32\x32.tunewright.v1.SubscribeRequest.LabelSelectorEntry\x12\x16\n\x0e\x61\x66ter_sequence\x18\x03 \x01(\x03\x12\x14\n\x0cresume_token\x18\x04 \x01(\t\x12+\n\x05start\x18\x05 \x01(\x0e\x32\x1c.tunewright.v1.StartPosition\x12\'\n\x05kinds\x18\x06 \x03(\x0e\x32\x18.tunewright.v1.EntryKind\x12\x16\n\x0euntil_terminal\x18\x07 \x01(\x08\x1a\x34\n\x12LabelSelectorEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"P\n\x11SubscribeResponse\x12%\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x14.tunewright.v1.Entry\x12\x14\n\x0cresume_token\x18\x02 \x01(\t\"\x89\x01\n\x12ListEntriesRequest\x12\x0b\n\x03job\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\x12\'\n\x05kinds\x18\x04 \x03(\x0e\x32\x18.tunewright.v1.EntryKind\x12\x16\n\x0e\x61\x66ter_sequence\x18\x05 \x01(\x03\"U\n\x13ListEntriesResponse\x12%\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x14.tunewright.v1.Entry\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"I\n\x16GetMetricSeriesRequest\x12\x0b\n\x03job\x18\x01 \x01(\t\x12\x0e\n\x06metric\x18\x02 \x01(\t\x12\x12\n\npoints_max\x18\x03 \x01(\x05\"*\n\x0bMetricPoint\x12\x0c\n\x04step\x18\x01 \x01(\x03\x12\r\n\x05value\x18\x02 \x01(\x01\"`\n\x0cMetricSeries\x12\x0e\n\x06metric\x18\x01 \x01(\t\x12*\n\x06points\x18\x02 \x03(\x0b\x32\x1a.tunewright.v1.MetricPoint\x12\x14\n\x0cpoints_total\x18\x03 \x01(\x03\"\\\n\x11StreamLogsRequest\x12\x0b\n\x03job\x18\x01 \x01(\t\x12\x0e\n\x06\x66ollow\x18\x02 \x01(\x08\x12\x12\n\ntail_lines\x18\x03 \x01(\x05\x12\x16\n\x0e\x61\x66ter_sequence\x18\x04 \x01(\x03\";\n\x12StreamLogsResponse\x12%\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x14.tunewright.v1.Entry*e\n\rStartPosition\x12\x1e\n\x1aSTART_POSITION_UNSPECIFIED\x10\x00\x12\x1c\n\x18START_POSITION_BEGINNING\x10\x01\x12\x16\n\x12START_POSITION_NOW\x10\x02*\xb1\x01\n\tEntryKind\x12\x1a\n\x16\x45NTRY_KIND_UNSPECIFIED\x10\x00\x12\x14\n\x10\x45NTRY_KIND_STATE\x10\x01\x12\x16\n\x12\x45NTRY_KIND_METRICS\x10\x02\x12\x12\n\x0e\x45NTRY_KIND_LOG\x10\x03\x12\x14\n\x10\x45NTRY_KIND_EVENT\x10\x04\x12\x19\n\x15\x45NTRY_KIND_CHECKPOINT\x10\x05\x12\x15\n\x11\x45NTRY_KIND_SYSTEM\x10\x06\x32\xe4\x02\n\x0eMonitorService\x12P\n\tSubscribe\x12\x1f.tunewright.v1.SubscribeRequest\x1a .tunewright.v1.SubscribeResponse0\x01\x12T\n\x0bListEntries\x12!.tunewright.v1.ListEntriesRequest\x1a\".tunewright.v1.ListEntriesResponse\x12U\n\x0fGetMetricSeries\x12%.tunewright.v1.GetMetricSeriesRequest\x1a\x1b.tunewright.v1.MetricSeries\x12S\n\nStreamLogs\x12 .tunewright.v1.StreamLogsRequest\x1a!.tunewright.v1.StreamLogsResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#tunewright/v1/monitor_service.proto\x12\rtunewright.v1\x1a\x18tunewright/v1/feed.proto\"\xd4\x02\n\x10SubscribeRequest\x12\x0c\n\x04jobs\x18\x01 \x03(\t\x12J\n\x0elabel_selector\x18\x02 \x03(\x0b\x32\x32.tunewright.v1.SubscribeRequest.LabelSelectorEntry\x12\x16\n\x0e\x61\x66ter_sequence\x18\x03 \x01(\x03\x12\x14\n\x0cresume_token\x18\x04 \x01(\t\x12+\n\x05start\x18\x05 \x01(\x0e\x32\x1c.tunewright.v1.StartPosition\x12\'\n\x05kinds\x18\x06 \x03(\x0e\x32\x18.tunewright.v1.EntryKind\x12\x16\n\x0euntil_terminal\x18\x07 \x01(\x08\x12\x14\n\x0cwait_for_job\x18\x08 \x01(\x08\x1a\x34\n\x12LabelSelectorEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"P\n\x11SubscribeResponse\x12%\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x14.tunewright.v1.Entry\x12\x14\n\x0cresume_token\x18\x02 \x01(\t\"\x89\x01\n\x12ListEntriesRequest\x12\x0b\n\x03job\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\x12\'\n\x05kinds\x18\x04 \x03(\x0e\x32\x18.tunewright.v1.EntryKind\x12\x16\n\x0e\x61\x66ter_sequence\x18\x05 \x01(\x03\"U\n\x13ListEntriesResponse\x12%\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x14.tunewright.v1.Entry\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"I\n\x16GetMetricSeriesRequest\x12\x0b\n\x03job\x18\x01 \x01(\t\x12\x0e\n\x06metric\x18\x02 \x01(\t\x12\x12\n\npoints_max\x18\x03 \x01(\x05\"*\n\x0bMetricPoint\x12\x0c\n\x04step\x18\x01 \x01(\x03\x12\r\n\x05value\x18\x02 \x01(\x01\"`\n\x0cMetricSeries\x12\x0e\n\x06metric\x18\x01 \x01(\t\x12*\n\x06points\x18\x02 \x03(\x0b\x32\x1a.tunewright.v1.MetricPoint\x12\x14\n\x0cpoints_total\x18\x03 \x01(\x03\"r\n\x11StreamLogsRequest\x12\x0b\n\x03job\x18\x01 \x01(\t\x12\x0e\n\x06\x66ollow\x18\x02 \x01(\x08\x12\x12\n\ntail_lines\x18\x03 \x01(\x05\x12\x16\n\x0e\x61\x66ter_sequence\x18\x04 \x01(\x03\x12\x14\n\x0cwait_for_job\x18\x05 \x01(\x08\";\n\x12StreamLogsResponse\x12%\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x14.tunewright.v1.Entry*e\n\rStartPosition\x12\x1e\n\x1aSTART_POSITION_UNSPECIFIED\x10\x00\x12\x1c\n\x18START_POSITION_BEGINNING\x10\x01\x12\x16\n\x12START_POSITION_NOW\x10\x02*\xb1\x01\n\tEntryKind\x12\x1a\n\x16\x45NTRY_KIND_UNSPECIFIED\x10\x00\x12\x14\n\x10\x45NTRY_KIND_STATE\x10\x01\x12\x16\n\x12\x45NTRY_KIND_METRICS\x10\x02\x12\x12\n\x0e\x45NTRY_KIND_LOG\x10\x03\x12\x14\n\x10\x45NTRY_KIND_EVENT\x10\x04\x12\x19\n\x15\x45NTRY_KIND_CHECKPOINT\x10\x05\x12\x15\n\x11\x45NTRY_KIND_SYSTEM\x10\x06\x32\xe4\x02\n\x0eMonitorService\x12P\n\tSubscribe\x12\x1f.tunewright.v1.SubscribeRequest\x1a .tunewright.v1.SubscribeResponse0\x01\x12T\n\x0bListEntries\x12!.tunewright.v1.ListEntriesRequest\x1a\".tunewright.v1.ListEntriesResponse\x12U\n\x0fGetMetricSeries\x12%.tunewright.v1.GetMetricSeriesRequest\x1a\x1b.tunewright.v1.MetricSeries\x12S\n\nStreamLogs\x12 .tunewright.v1.StreamLogsRequest\x1a!.tunewright.v1.StreamLogsResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,30 +34,30 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_SUBSCRIBEREQUEST_LABELSELECTORENTRY']._loaded_options = None
   _globals['_SUBSCRIBEREQUEST_LABELSELECTORENTRY']._serialized_options = b'8\001'
-  _globals['_STARTPOSITION']._serialized_start=1082
-  _globals['_STARTPOSITION']._serialized_end=1183
-  _globals['_ENTRYKIND']._serialized_start=1186
-  _globals['_ENTRYKIND']._serialized_end=1363
+  _globals['_STARTPOSITION']._serialized_start=1126
+  _globals['_STARTPOSITION']._serialized_end=1227
+  _globals['_ENTRYKIND']._serialized_start=1230
+  _globals['_ENTRYKIND']._serialized_end=1407
   _globals['_SUBSCRIBEREQUEST']._serialized_start=81
-  _globals['_SUBSCRIBEREQUEST']._serialized_end=399
-  _globals['_SUBSCRIBEREQUEST_LABELSELECTORENTRY']._serialized_start=347
-  _globals['_SUBSCRIBEREQUEST_LABELSELECTORENTRY']._serialized_end=399
-  _globals['_SUBSCRIBERESPONSE']._serialized_start=401
-  _globals['_SUBSCRIBERESPONSE']._serialized_end=481
-  _globals['_LISTENTRIESREQUEST']._serialized_start=484
-  _globals['_LISTENTRIESREQUEST']._serialized_end=621
-  _globals['_LISTENTRIESRESPONSE']._serialized_start=623
-  _globals['_LISTENTRIESRESPONSE']._serialized_end=708
-  _globals['_GETMETRICSERIESREQUEST']._serialized_start=710
-  _globals['_GETMETRICSERIESREQUEST']._serialized_end=783
-  _globals['_METRICPOINT']._serialized_start=785
-  _globals['_METRICPOINT']._serialized_end=827
-  _globals['_METRICSERIES']._serialized_start=829
-  _globals['_METRICSERIES']._serialized_end=925
-  _globals['_STREAMLOGSREQUEST']._serialized_start=927
-  _globals['_STREAMLOGSREQUEST']._serialized_end=1019
-  _globals['_STREAMLOGSRESPONSE']._serialized_start=1021
-  _globals['_STREAMLOGSRESPONSE']._serialized_end=1080
-  _globals['_MONITORSERVICE']._serialized_start=1366
-  _globals['_MONITORSERVICE']._serialized_end=1722
+  _globals['_SUBSCRIBEREQUEST']._serialized_end=421
+  _globals['_SUBSCRIBEREQUEST_LABELSELECTORENTRY']._serialized_start=369
+  _globals['_SUBSCRIBEREQUEST_LABELSELECTORENTRY']._serialized_end=421
+  _globals['_SUBSCRIBERESPONSE']._serialized_start=423
+  _globals['_SUBSCRIBERESPONSE']._serialized_end=503
+  _globals['_LISTENTRIESREQUEST']._serialized_start=506
+  _globals['_LISTENTRIESREQUEST']._serialized_end=643
+  _globals['_LISTENTRIESRESPONSE']._serialized_start=645
+  _globals['_LISTENTRIESRESPONSE']._serialized_end=730
+  _globals['_GETMETRICSERIESREQUEST']._serialized_start=732
+  _globals['_GETMETRICSERIESREQUEST']._serialized_end=805
+  _globals['_METRICPOINT']._serialized_start=807
+  _globals['_METRICPOINT']._serialized_end=849
+  _globals['_METRICSERIES']._serialized_start=851
+  _globals['_METRICSERIES']._serialized_end=947
+  _globals['_STREAMLOGSREQUEST']._serialized_start=949
+  _globals['_STREAMLOGSREQUEST']._serialized_end=1063
+  _globals['_STREAMLOGSRESPONSE']._serialized_start=1065
+  _globals['_STREAMLOGSRESPONSE']._serialized_end=1124
+  _globals['_MONITORSERVICE']._serialized_start=1410
+  _globals['_MONITORSERVICE']._serialized_end=1766
 # @@protoc_insertion_point(module_scope)

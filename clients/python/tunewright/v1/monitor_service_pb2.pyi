@@ -117,6 +117,7 @@ class SubscribeRequest(_message.Message):
     START_FIELD_NUMBER: _builtins.int
     KINDS_FIELD_NUMBER: _builtins.int
     UNTIL_TERMINAL_FIELD_NUMBER: _builtins.int
+    WAIT_FOR_JOB_FIELD_NUMBER: _builtins.int
     after_sequence: _builtins.int
     """For one job: the last sequence that the caller has. Goes before start."""
     resume_token: _builtins.str
@@ -125,11 +126,13 @@ class SubscribeRequest(_message.Message):
     """Where to start without after_sequence and resume_token."""
     until_terminal: _builtins.bool
     """End the stream with OK after the terminal entry of every job in jobs."""
+    wait_for_job: _builtins.bool
+    """Keeps the stream open for jobs that do not exist yet, and waits for them
+    for as long as the caller does. Default false: NOT_FOUND. Only with jobs.
+    """
     @_builtins.property
     def jobs(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """"jobs/{job}", up to 1000. Empty: all jobs that label_selector matches.
-        A job the monitor has not heard of yet is waited for.
-        """
+        """"jobs/{job}", up to 1000. Empty: all jobs that label_selector matches."""
 
     @_builtins.property
     def label_selector(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
@@ -151,10 +154,11 @@ class SubscribeRequest(_message.Message):
         start: Global___StartPosition.ValueType = ...,
         kinds: _abc.Iterable[Global___EntryKind.ValueType] | None = ...,
         until_terminal: _builtins.bool = ...,
+        wait_for_job: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_sequence", b"after_sequence", "jobs", b"jobs", "kinds", b"kinds", "label_selector", b"label_selector", "resume_token", b"resume_token", "start", b"start", "until_terminal", b"until_terminal"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_sequence", b"after_sequence", "jobs", b"jobs", "kinds", b"kinds", "label_selector", b"label_selector", "resume_token", b"resume_token", "start", b"start", "until_terminal", b"until_terminal", "wait_for_job", b"wait_for_job"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -356,6 +360,7 @@ class StreamLogsRequest(_message.Message):
     FOLLOW_FIELD_NUMBER: _builtins.int
     TAIL_LINES_FIELD_NUMBER: _builtins.int
     AFTER_SEQUENCE_FIELD_NUMBER: _builtins.int
+    WAIT_FOR_JOB_FIELD_NUMBER: _builtins.int
     job: _builtins.str
     """"jobs/{job}"."""
     follow: _builtins.bool
@@ -364,6 +369,8 @@ class StreamLogsRequest(_message.Message):
     """Only the last N lines of what there is; 0 means all."""
     after_sequence: _builtins.int
     """Only lines after this sequence; goes before tail_lines."""
+    wait_for_job: _builtins.bool
+    """As in SubscribeRequest. Only with follow."""
     def __init__(
         self,
         *,
@@ -371,10 +378,11 @@ class StreamLogsRequest(_message.Message):
         follow: _builtins.bool = ...,
         tail_lines: _builtins.int = ...,
         after_sequence: _builtins.int = ...,
+        wait_for_job: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_sequence", b"after_sequence", "follow", b"follow", "job", b"job", "tail_lines", b"tail_lines"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_sequence", b"after_sequence", "follow", b"follow", "job", b"job", "tail_lines", b"tail_lines", "wait_for_job", b"wait_for_job"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -27,6 +27,13 @@ if _version_not_supported:
 
 class MonitorServiceStub:
     """Entries of jobs: live and from the past. Served by the monitor.
+
+    Every method answers NOT_FOUND with JOB_NOT_FOUND for a job that does not
+    exist. The monitor learns of a job a moment after CreateJob has answered;
+    for a job that it has no entries of, it asks the scheduler, so that a new
+    job is never reported as missing: it has no entries yet. While the
+    scheduler cannot be asked, the answer for such a job is UNAVAILABLE with
+    SCHEDULER_UNAVAILABLE after a few seconds (`--job-wait-seconds`); try again.
     """
 
     def __init__(self, channel):
@@ -59,12 +66,20 @@ class MonitorServiceStub:
 
 class MonitorServiceServicer:
     """Entries of jobs: live and from the past. Served by the monitor.
+
+    Every method answers NOT_FOUND with JOB_NOT_FOUND for a job that does not
+    exist. The monitor learns of a job a moment after CreateJob has answered;
+    for a job that it has no entries of, it asks the scheduler, so that a new
+    job is never reported as missing: it has no entries yet. While the
+    scheduler cannot be asked, the answer for such a job is UNAVAILABLE with
+    SCHEDULER_UNAVAILABLE after a few seconds (`--job-wait-seconds`); try again.
     """
 
     def Subscribe(self, request, context):
         """Streams entries in one order, the stored ones first, then live.
         RESOURCE_EXHAUSTED with SLOW_SUBSCRIBER to one that does not keep up; its
-        metadata carries last_sequence.
+        metadata carries last_sequence. With several jobs, NOT_FOUND names the
+        first of them that does not exist.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -124,6 +139,13 @@ def add_MonitorServiceServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class MonitorService:
     """Entries of jobs: live and from the past. Served by the monitor.
+
+    Every method answers NOT_FOUND with JOB_NOT_FOUND for a job that does not
+    exist. The monitor learns of a job a moment after CreateJob has answered;
+    for a job that it has no entries of, it asks the scheduler, so that a new
+    job is never reported as missing: it has no entries yet. While the
+    scheduler cannot be asked, the answer for such a job is UNAVAILABLE with
+    SCHEDULER_UNAVAILABLE after a few seconds (`--job-wait-seconds`); try again.
     """
 
     @staticmethod

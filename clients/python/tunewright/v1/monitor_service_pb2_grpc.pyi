@@ -27,7 +27,15 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class MonitorServiceStub:
-    """Entries of jobs: live and from the past. Served by the monitor."""
+    """Entries of jobs: live and from the past. Served by the monitor.
+
+    Every method answers NOT_FOUND with JOB_NOT_FOUND for a job that does not
+    exist. The monitor learns of a job a moment after CreateJob has answered;
+    for a job that it has no entries of, it asks the scheduler, so that a new
+    job is never reported as missing: it has no entries yet. While the
+    scheduler cannot be asked, the answer for such a job is UNAVAILABLE with
+    SCHEDULER_UNAVAILABLE after a few seconds (`--job-wait-seconds`); try again.
+    """
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
@@ -36,7 +44,8 @@ class MonitorServiceStub:
     Subscribe: _grpc.UnaryStreamMultiCallable[_monitor_service_pb2.SubscribeRequest, _monitor_service_pb2.SubscribeResponse]
     """Streams entries in one order, the stored ones first, then live.
     RESOURCE_EXHAUSTED with SLOW_SUBSCRIBER to one that does not keep up; its
-    metadata carries last_sequence.
+    metadata carries last_sequence. With several jobs, NOT_FOUND names the
+    first of them that does not exist.
     """
     ListEntries: _grpc.UnaryUnaryMultiCallable[_monitor_service_pb2.ListEntriesRequest, _monitor_service_pb2.ListEntriesResponse]
     """Reads stored entries of one job, page by page."""
@@ -47,13 +56,22 @@ class MonitorServiceStub:
 
 @_typing.type_check_only
 class MonitorServiceAsyncStub(MonitorServiceStub):
-    """Entries of jobs: live and from the past. Served by the monitor."""
+    """Entries of jobs: live and from the past. Served by the monitor.
+
+    Every method answers NOT_FOUND with JOB_NOT_FOUND for a job that does not
+    exist. The monitor learns of a job a moment after CreateJob has answered;
+    for a job that it has no entries of, it asks the scheduler, so that a new
+    job is never reported as missing: it has no entries yet. While the
+    scheduler cannot be asked, the answer for such a job is UNAVAILABLE with
+    SCHEDULER_UNAVAILABLE after a few seconds (`--job-wait-seconds`); try again.
+    """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Subscribe: _aio.UnaryStreamMultiCallable[_monitor_service_pb2.SubscribeRequest, _monitor_service_pb2.SubscribeResponse]  # type: ignore[assignment]
     """Streams entries in one order, the stored ones first, then live.
     RESOURCE_EXHAUSTED with SLOW_SUBSCRIBER to one that does not keep up; its
-    metadata carries last_sequence.
+    metadata carries last_sequence. With several jobs, NOT_FOUND names the
+    first of them that does not exist.
     """
     ListEntries: _aio.UnaryUnaryMultiCallable[_monitor_service_pb2.ListEntriesRequest, _monitor_service_pb2.ListEntriesResponse]  # type: ignore[assignment]
     """Reads stored entries of one job, page by page."""
@@ -63,7 +81,15 @@ class MonitorServiceAsyncStub(MonitorServiceStub):
     """Streams what the training process printed."""
 
 class MonitorServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Entries of jobs: live and from the past. Served by the monitor."""
+    """Entries of jobs: live and from the past. Served by the monitor.
+
+    Every method answers NOT_FOUND with JOB_NOT_FOUND for a job that does not
+    exist. The monitor learns of a job a moment after CreateJob has answered;
+    for a job that it has no entries of, it asks the scheduler, so that a new
+    job is never reported as missing: it has no entries yet. While the
+    scheduler cannot be asked, the answer for such a job is UNAVAILABLE with
+    SCHEDULER_UNAVAILABLE after a few seconds (`--job-wait-seconds`); try again.
+    """
 
     @_abc_1.abstractmethod
     def Subscribe(
@@ -73,7 +99,8 @@ class MonitorServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_monitor_service_pb2.SubscribeResponse], _abc.AsyncIterator[_monitor_service_pb2.SubscribeResponse]]:
         """Streams entries in one order, the stored ones first, then live.
         RESOURCE_EXHAUSTED with SLOW_SUBSCRIBER to one that does not keep up; its
-        metadata carries last_sequence.
+        metadata carries last_sequence. With several jobs, NOT_FOUND names the
+        first of them that does not exist.
         """
 
     @_abc_1.abstractmethod
