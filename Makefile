@@ -60,6 +60,7 @@ contract: $(STAMP)
 	@$(BIN)/buf format --diff --exit-code
 	@$(BIN)/buf breaking --against protos/baseline.binpb
 	@$(BIN)/python scripts/generate_stubs.py --check
+	@$(BIN)/python scripts/generate_hyperparameters.py --check
 
 unit: $(STAMP)
 	@$(BIN)/pytest --quiet --numprocesses $(WORKERS) -m 'not training' tests/unit
@@ -73,9 +74,10 @@ soak: $(STAMP) ## Real processes under random faults: make soak MINUTES=10
 test: lint types contract $(SWIFT_STAMP) ## Everything that CI runs
 	@$(BIN)/pytest --numprocesses $(WORKERS) --dist worksteal $(TESTS)
 
-stubs: $(STAMP) ## Generate clients/python/tunewright/v1 from protos/
+stubs: $(STAMP) ## Generate clients/python/tunewright/v1 from protos/, and the table of hyperparameters
 	@$(BIN)/buf format --write
 	@$(BIN)/python scripts/generate_stubs.py
+	@$(BIN)/python scripts/generate_hyperparameters.py
 
 baseline: $(STAMP) ## Take the contract as it is for the one that must not be broken
 	@$(BIN)/buf build --output protos/baseline.binpb

@@ -4,13 +4,13 @@ Owns the one translation from pydantic's errors to violations. Paths are proto
 paths ("job.spec.train_data[0].source").
 """
 
-import difflib
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import get_args
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
+from tunewright.fields import did_you_mean
 
 from svckit.refusal import InvalidRequest, Violation
 
@@ -87,8 +87,8 @@ def _sentence(detail: ErrorDetails, model: type[BaseModel]) -> str:
 
 def _unknown_field(location: tuple[int | str, ...], model: type[BaseModel]) -> str:
     owner = _model_at(location[:-1], model)
-    close = difflib.get_close_matches(str(location[-1]), list(owner.model_fields), n=1)
-    return f"unknown field; did you mean '{close[0]}'?" if close else "unknown field"
+    meant = did_you_mean(str(location[-1]), owner.model_fields)
+    return f"unknown field; did you mean {meant!r}?" if meant else "unknown field"
 
 
 def _model_at(location: tuple[int | str, ...], model: type[BaseModel]) -> type[BaseModel]:

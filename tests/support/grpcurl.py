@@ -16,7 +16,7 @@ def grpcurl() -> str:
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     found = shutil.which("grpcurl", path=path)
     if found is None:
-        pytest.skip("grpcurl is not installed: its package has a binary for x86-64 Linux only")
+        pytest.skip("no grpcurl: the development dependencies bring it, on x86-64 Linux only")
     return found
 
 

@@ -259,7 +259,7 @@ class Hyperparameters(_message.Message):
     per_device_train_batch_size: _builtins.int
     """Rows per device and forward pass, 1 to 4096. Default 2."""
     per_device_eval_batch_size: _builtins.int
-    """The same for evaluation. Default: as for training."""
+    """Rows per device and forward pass of an evaluation, 1 to 4096. Default: as for training."""
     gradient_accumulation_steps: _builtins.int
     """Forward passes per optimizer step, 1 to 65536. Default 4."""
     learning_rate: _builtins.float
