@@ -96,6 +96,18 @@ class TrainerConfig(ServiceConfig):
             raise ValueError(f"must match {TRAINER_ID_PATTERN.pattern}, got {value!r}")
         return value
 
+    @field_validator("model_roots", "data_roots")
+    @classmethod
+    def _are_folders(cls, value: list[Path]) -> list[Path]:
+        """They are somebody's folders, and are never made here: a missing one is a slip, or a
+        mount that is not there yet."""
+        for root in value:
+            folder = root.expanduser()
+            if not folder.is_dir():
+                problem = "is not a folder" if folder.exists() else "no such folder"
+                raise ValueError(f"{root}: {problem}")
+        return value
+
     @field_validator("scheduler", "advertise_address")
     @classmethod
     def _is_address(cls, value: str | None) -> str | None:
@@ -133,7 +145,10 @@ class TrainerConfig(ServiceConfig):
 
 
 def _folder(path: Path) -> Path:
-    path.expanduser().mkdir(parents=True, exist_ok=True)
+    try:
+        path.expanduser().mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise NotADirectoryError(f"{path}: is not a folder") from None
     return path.expanduser().resolve()
 
 

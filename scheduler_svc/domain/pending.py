@@ -78,17 +78,20 @@ def _no_backend(need: Requirement, hosts: Sequence[Host]) -> str:
 
 def _no_such_gpus(need: Requirement, hosts: Sequence[Host]) -> str:
     named = f"trainers/{need.trainer_id}" if need.trainer_id else ""
+    most = max(len(host.trainer.gpus) for host in hosts)
+    if not most:
+        subject = f"{named} has no GPU" if named else "no registered trainer has a GPU"
+        return f"{subject}; add one, or submit a CPU job"
     missing = _ids_nobody_has(need, hosts)
     if missing:
         where = f"on {named}" if named else "on any trainer"
         ids = "gpu id" if len(missing) == 1 else "gpu ids"
         verb = "does" if len(missing) == 1 else "do"
         return f"{ids} {', '.join(missing)} {verb} not exist {where}"
-    most = max(len(host.trainer.gpus) for host in hosts)
     if need.gpu_count > most:
         if named:
             return f"{_need(need)}; {named} has {_gpus(most)}"
-        return f"no trainer has more than {_gpus(most)}" if most else "no trainer has a GPU"
+        return f"no trainer has more than {_gpus(most)}"
     largest = max(gpu.memory_bytes_total for host in hosts for gpu in host.trainer.gpus)
     have = f"{named} has no" if named else "no trainer has"
     if need.gpu_ids:

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Sequence
 
 from trainer_svc.child.attempt import leave, run_child
+from trainer_svc.child.library_notices import silence_known_notices
 from trainer_svc.child.run import Run
 from trainer_svc.child.run_spec import RunSpec
 from trainer_svc.child.spool import Spool
@@ -24,6 +25,7 @@ def main(arguments: Sequence[str]) -> int:
 def make_run(spec: RunSpec, spool: Spool, stop: StopRequests) -> Run:
     """The run, in a process whose environment is ready for it."""
     set_environment(spec)
+    silence_known_notices()
     return Run(spec, spool, stop)
 
 

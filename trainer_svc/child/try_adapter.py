@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from trainer_svc.child.images import MARK
+from trainer_svc.child.library_notices import silence_known_notices
 from trainer_svc.child.manifest import ManifestBroken, prove
 from trainer_svc.child.vlm_masks import in_parts, open_picture
 
@@ -29,6 +30,7 @@ def main(arguments: Sequence[str]) -> int:
         print(error, file=sys.stderr)
         return 1
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    silence_known_notices()
     answer = ask(options.model, options.adapter, options.prompt, options.tokens, options.image)
     print(json.dumps(answer, ensure_ascii=False))
     return 0

@@ -14,6 +14,7 @@ from google.protobuf.message import Message
 from tunewright import requests, rpcs
 from tunewright.errors import Unavailable
 from tunewright.job import POLLING, JobRecord, wait_timeout
+from tunewright.receipts import newest_receipts, receipt_page
 from tunewright.requests import JobArguments, job_name, new_request_id
 from tunewright.retry import Reconnect
 from tunewright.rpcs import Rpc
@@ -25,7 +26,7 @@ from tunewright.subscription import (
     StreamState,
 )
 from tunewright.transport import Transport
-from tunewright.v1 import job_pb2, job_service_pb2, monitor_service_pb2
+from tunewright.v1 import feed_pb2, job_pb2, job_service_pb2, monitor_service_pb2
 
 
 class Job(JobRecord):
@@ -156,6 +157,20 @@ class Job(JobRecord):
             job=self.name, metric=metric, points_max=points_max
         )
         return self._transport.call(rpcs.GET_METRIC_SERIES, request)
+
+    def receipts(self) -> Sequence[feed_pb2.DataPrepared]:
+        """What became of the rows of each data set, as of the newest attempt that has read it.
+
+        Empty until the data are prepared. The monitor has them; the record does not.
+        """
+        found: list[feed_pb2.Entry] = []
+        page = self._transport.call(rpcs.LIST_ENTRIES, receipt_page(self.name))
+        found.extend(page.entries)
+        while page.next_page_token:
+            request = receipt_page(self.name, page.next_page_token)
+            page = self._transport.call(rpcs.LIST_ENTRIES, request)
+            found.extend(page.entries)
+        return newest_receipts(found)
 
     def _ended(self) -> bool:
         try:

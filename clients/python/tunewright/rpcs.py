@@ -101,6 +101,9 @@ STREAM_LOGS = Rpc(
     host=Host.MONITOR,
     streams=True,
 )
+LIST_ENTRIES = Rpc(
+    "MonitorService", "ListEntries", monitor_service_pb2.ListEntriesResponse, host=Host.MONITOR
+)
 GET_METRIC_SERIES = Rpc(
     "MonitorService", "GetMetricSeries", monitor_service_pb2.MetricSeries, host=Host.MONITOR
 )
@@ -133,6 +136,7 @@ ALL: tuple[Rpc[Message], ...] = (
     GET_ENDPOINTS,
     SUBSCRIBE,
     STREAM_LOGS,
+    LIST_ENTRIES,
     GET_METRIC_SERIES,
     GET_SYSTEM_INFO,
 )

@@ -32,13 +32,22 @@ def foreign(one: Host) -> Host:
     return replace(one, trainer=replace(one.trainer, gpus=shared))
 
 
+NO_GPU = "no registered trainer has a GPU; add one, or submit a CPU job"
+
+
 @pytest.mark.parametrize(
     ("resources", "hosts", "expected"),
     [
         (gpus(1), [], "no trainers are registered"),
         (gpus(1, trainer="x"), [host("a", 1)], "no trainer named x is registered"),
         (gpus(8), [host("a", 4), host("b", 2)], "no trainer has more than 4 GPUs"),
-        (gpus(1), [host("a", cpu_slots=1)], "no trainer has a GPU"),
+        (gpus(1), [host("a", cpu_slots=1)], NO_GPU),
+        (gpus(1, ids=("0",)), [host("a", cpu_slots=1)], NO_GPU),
+        (
+            gpus(1, trainer="a"),
+            [host("a", cpu_slots=1), host("b", 1)],
+            "trainers/a has no GPU; add one, or submit a CPU job",
+        ),
         (gpus(8, trainer="a"), [host("a", 4)], "needs 8 GPUs; trainers/a has 4 GPUs"),
         (
             gpus(2, 100),

@@ -17,6 +17,7 @@ from tunewright.aio.stream import AsyncLines, AsyncStream, AsyncWatch
 from tunewright.aio.transport import AsyncTransport
 from tunewright.errors import Unavailable
 from tunewright.job import POLLING, JobRecord, wait_timeout
+from tunewright.receipts import newest_receipts, receipt_page
 from tunewright.requests import JobArguments, job_name, new_request_id
 from tunewright.retry import Reconnect
 from tunewright.rpcs import Rpc
@@ -26,7 +27,7 @@ from tunewright.subscription import (
     OnInterruption,
     StreamState,
 )
-from tunewright.v1 import job_pb2, job_service_pb2, monitor_service_pb2
+from tunewright.v1 import feed_pb2, job_pb2, job_service_pb2, monitor_service_pb2
 
 
 class AsyncJob(JobRecord):
@@ -164,6 +165,20 @@ class AsyncJob(JobRecord):
             job=self.name, metric=metric, points_max=points_max
         )
         return await self._transport.call(rpcs.GET_METRIC_SERIES, request)
+
+    async def receipts(self) -> Sequence[feed_pb2.DataPrepared]:
+        """What became of the rows of each data set, as of the newest attempt that has read it.
+
+        Empty until the data are prepared. The monitor has them; the record does not.
+        """
+        found: list[feed_pb2.Entry] = []
+        page = await self._transport.call(rpcs.LIST_ENTRIES, receipt_page(self.name))
+        found.extend(page.entries)
+        while page.next_page_token:
+            request = receipt_page(self.name, page.next_page_token)
+            page = await self._transport.call(rpcs.LIST_ENTRIES, request)
+            found.extend(page.entries)
+        return newest_receipts(found)
 
     async def _ended(self) -> bool:
         try:

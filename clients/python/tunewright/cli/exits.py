@@ -7,11 +7,13 @@ import sys
 from collections.abc import Sequence
 from enum import IntEnum
 
+from tunewright.cli.option_names import OptionViolation
 from tunewright.errors import (
     ApiError,
     ConfigurationError,
     InvalidRequest,
     TunewrightError,
+    Violation,
 )
 
 
@@ -59,7 +61,7 @@ def error_lines(error: TunewrightError) -> Sequence[str]:
     if not violations:
         return [" ".join(str(error).split())]
     return [
-        f"{short_field(one.field)}: {one.description}" if one.field else one.description
+        f"{named}: {one.description}" if (named := _named(one)) else one.description
         for one in violations
     ]
 
@@ -77,6 +79,13 @@ def error_record(error: TunewrightError) -> dict[str, object]:
             {"field": one.field, "description": one.description} for one in error.violations
         ],
     }
+
+
+def _named(violation: Violation) -> str:
+    """What a person calls the bad field: the option, if one was typed for it."""
+    if isinstance(violation, OptionViolation):
+        return violation.option
+    return short_field(violation.field)
 
 
 def short_field(path: str) -> str:

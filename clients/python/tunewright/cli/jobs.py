@@ -15,18 +15,28 @@ from tunewright.cli.job_pages import job_page, job_row
 from tunewright.cli.new_job import create
 from tunewright.cli.options import Address, AsJson, JobName, client_for
 from tunewright.cli.output import json_line, note, print_fields, print_table, say
-from tunewright.cli.values import pairs
+from tunewright.cli.receipts import receipt_fields, receipt_title
+from tunewright.cli.values import filter_with_states, pairs
 from tunewright.cli.views import view_for
+from tunewright.errors import ApiError
 from tunewright.jobs import Job
 from tunewright.stream import Lines
 from tunewright.subscription import line_text
 
+# How long `get` waits for a monitor, which only adds to what it shows.
+RECEIPT_SECONDS = 3.0
+
 app = typer.Typer(no_args_is_help=True, help="Hand in jobs, look at them, steer them.")
-app.command("create")(create)
+# What is left over is refused by the command, which knows what was probably meant.
+app.command("create", context_settings={"allow_extra_args": True})(create)
 
 
 @app.command("list")
 def list_jobs(
+    state: Annotated[
+        list[str] | None,
+        typer.Option(metavar="STATE", help="Only jobs in this state, as in running; repeatable."),
+    ] = None,
     filter_: Annotated[
         str, typer.Option("--filter", help="AIP-160, as in: state = RUNNING AND labels.team = a")
     ] = "",
@@ -36,10 +46,11 @@ def list_jobs(
     address: Address = None,
 ) -> None:
     """List jobs, newest first."""
+    asked = filter_with_states(filter_, state or ())
     with client_for(address) as client:
         found: list[Job] = []
         page_size = min(limit, 1000) if limit else 1000
-        for job in client.jobs.list(filter=filter_, order_by=order_by, page_size=page_size):
+        for job in client.jobs.list(filter=asked, order_by=order_by, page_size=page_size):
             found.append(job)
             if as_json:
                 say(json_line(job.proto))
@@ -51,18 +62,20 @@ def list_jobs(
         header = ("JOB", "STATE", "PROGRESS", "LOSS", "MADE", "KIND", "MODEL", "RECIPE", "NOTE")
         print_table(header, [job_row(job) for job in found])
     else:
-        note("no jobs" if not filter_ else "no jobs match")
+        note("no jobs" if not asked else "no jobs match")
 
 
 @app.command()
 def get(job: JobName, as_json: AsJson = False, address: Address = None) -> None:
-    """Show one job."""
+    """Show one job, and what became of the rows of its data."""
     with client_for(address) as client:
         found = client.jobs.get(job)
     if as_json:
         say(json_line(found.proto))
-    else:
-        print_fields(job_page(found))
+        return
+    print_fields(job_page(found))
+    if found.attempt:
+        _print_receipts(found.name, address)
 
 
 @app.command()
@@ -186,6 +199,19 @@ def _answer(job: Job, as_json: bool) -> None:
     else:
         deleted = " (marked for removal)" if job.proto.HasField("delete_time") else ""
         say(f"{job.name}  {job.state}{deleted}")
+
+
+def _print_receipts(job: str, address: str | None) -> None:
+    """The monitor has them; without it the record is shown all the same."""
+    try:
+        with client_for(address, RECEIPT_SECONDS) as client:
+            receipts = client.jobs.get(job).receipts()
+    except ApiError as error:
+        note(f"receipt of the data: not available ({error})")
+        return
+    for data in receipts:
+        say(receipt_title(data))
+        print_fields(receipt_fields(data), indent="  ")
 
 
 def _print_lines(lines: Lines, as_json: bool) -> None:

@@ -9,22 +9,26 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
 
+import typer
 from google.protobuf.json_format import Parse, ParseError
 
 from tunewright.cli import new_job_options as options
 from tunewright.cli import values, words
 from tunewright.cli.exits import CommandError, ExitCode
 from tunewright.cli.follow import KINDS_FOR_PEOPLE, follow, print_outcome
+from tunewright.cli.option_names import in_options
 from tunewright.cli.options import Address, AsJson, client_for
 from tunewright.cli.output import json_line, print_fields, say
 from tunewright.cli.views import view_for
 from tunewright.client import Client
+from tunewright.errors import InvalidRequest
 from tunewright.jobs import Job
 from tunewright.requests import JobArguments
 from tunewright.v1 import spec_pb2
 
 
 def create(
+    context: typer.Context,
     recipe: options.Recipe = None,
     model: options.Model = None,
     data: options.Data = None,
@@ -57,6 +61,8 @@ def create(
     address: Address = None,
 ) -> ExitCode:
     """Hand in a job. With --watch, exit code 0 only if it SUCCEEDED."""
+    if context.args:
+        raise CommandError(_leftover_words(context.args))
     if watch and (hold or validate_only):
         raise CommandError("--watch does not go with --hold and --validate-only")
     arguments = _given(
@@ -88,8 +94,20 @@ def create(
         # A spec in a file has a folder of its own.
         if "output_dir" not in arguments and spec_file is None:
             _name_folder(arguments, client)
-        job = client.jobs.create(**arguments)
+        try:
+            job = client.jobs.create(**arguments)
+        except InvalidRequest as error:
+            raise in_options(error, spec_in_file=spec_file is not None) from None
         return _tell(job, watch, as_json)
+
+
+def _leftover_words(leftover: list[str]) -> str:
+    """A pattern like *.jsonl is expanded by the shell: only its first file follows the option."""
+    rest = f" and {len(leftover) - 1} more" if len(leftover) > 1 else ""
+    return (
+        f"unexpected argument {leftover[0]!r:.200}{rest}; give --data once for each file: "
+        "--data a.jsonl --data b.jsonl"
+    )
 
 
 def _tell(job: Job, watch: bool, as_json: bool) -> ExitCode:

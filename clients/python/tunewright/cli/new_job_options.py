@@ -12,7 +12,7 @@ def _option(panel: str, *names: str, **more: Any) -> Any:
     return typer.Option(*names, rich_help_panel=panel, **more)
 
 
-_WHAT, _WHERE, _HOW = "What to train", "Where to run", "How to hand it in"
+_WHAT, _WHERE, _HOW = "What to train", "Where to run", "How to run it"
 
 Recipe = Annotated[
     str | None,

@@ -27,6 +27,6 @@ JobName = Annotated[str, typer.Argument(metavar="JOB", help="Name or id of the j
 TrainerName = Annotated[str, typer.Argument(metavar="TRAINER", help="Name of the trainer.")]
 
 
-def client_for(address: str | None) -> Client:
+def client_for(address: str | None, seconds: float = CALL_SECONDS) -> Client:
     """A client with the patience of a person; token and certificate come from the environment."""
-    return Client(address, timeout=CALL_SECONDS)
+    return Client(address, timeout=seconds)

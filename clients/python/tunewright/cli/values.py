@@ -16,11 +16,11 @@ from typing import Any
 from google.protobuf.descriptor import Descriptor
 
 from tunewright.cli.exits import CommandError
-from tunewright.fields import from_text
-from tunewright.v1 import spec_pb2
+from tunewright.fields import enum_short_name, from_text
+from tunewright.v1 import job_pb2, spec_pb2
 
 _BYTES = {
-    "": 1, "b": 1,
+    "b": 1,
     "k": 2**10, "kib": 2**10, "kb": 10**3,
     "m": 2**20, "mib": 2**20, "mb": 10**6,
     "g": 2**30, "gib": 2**30, "gb": 10**9,
@@ -31,7 +31,13 @@ _NUMBER_AND_UNIT = re.compile(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)")
 
 
 def size_bytes(text: str, option: str) -> int:
-    """Bytes of "24GiB", "24G" (the same), "24GB" (decimal) or a plain number."""
+    """Bytes of "24GiB", "24G" (the same) or "24GB" (decimal). A plain number is refused.
+
+    Whoever types 24 means GiB, and would get 24 bytes: no limit at all.
+    """
+    bare = _NUMBER_AND_UNIT.fullmatch(text.strip())
+    if bare and not bare[2]:
+        raise CommandError(f"{option}: {bare[1]} needs a unit, as in {bare[1]}GiB")
     return int(_measured(text, _BYTES, f"{option}: expected a size like 24GiB"))
 
 
@@ -41,12 +47,14 @@ def seconds(text: str, option: str) -> float:
 
 
 def pairs(texts: Iterable[str], option: str) -> dict[str, str]:
-    """The names and values of "name=value" texts."""
+    """The names and values of "name=value" strings; a name given twice is refused."""
     found: dict[str, str] = {}
     for text in texts:
         name, equals, value = text.partition("=")
         if not (name.strip() and equals):
             raise CommandError(f"{option}: expected name=value, got {text!r}")
+        if name.strip() in found:
+            raise CommandError(f"{option}: {name.strip()} is given twice; give it once")
         found[name.strip()] = value.strip()
     return found
 
@@ -59,6 +67,28 @@ def hyperparameters(texts: Iterable[str]) -> dict[str, Any]:
 def swift_options(texts: Iterable[str]) -> dict[str, Any]:
     """The same for what only ms-swift knows."""
     return _typed(spec_pb2.SwiftOptions.DESCRIPTOR, pairs(texts, "--swift"))
+
+
+def filter_with_states(text: str, states: Iterable[str]) -> str:
+    """A filter for jobs that are in one of these states and match the filter too."""
+    names = [_state(state) for state in states]
+    if not names:
+        return text
+    alternatives = " OR ".join(f"state = {name}" for name in names)
+    if not text.strip():
+        return alternatives
+    return f"({alternatives}) AND ({text})"
+
+
+def _state(text: str) -> str:
+    """ "RUNNING" of "running"; a CommandError names the states there are."""
+    kind = job_pb2.JobState.DESCRIPTOR
+    known = [enum_short_name(kind, value.number) for value in kind.values[1:]]
+    wanted = text.upper().removeprefix("JOB_STATE_")
+    if wanted not in known:
+        names = ", ".join(name.lower() for name in known)
+        raise CommandError(f"--state: expected one of {names}; got {text!r:.80}")
+    return wanted
 
 
 def source(text: str) -> str:

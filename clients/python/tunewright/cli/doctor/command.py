@@ -22,7 +22,6 @@ from tunewright.cli.options import Address, AsJson
 from tunewright.cli.output import note, say
 from tunewright.client import Client
 from tunewright.connection import Connection, check_address, resolve_connection
-from tunewright.rpcs import Host, Rpc
 from tunewright.v1 import (
     fleet_service_pb2,
     job_service_pb2,
@@ -35,9 +34,6 @@ from tunewright.wire.reasons import Reason
 # Trainers asked at once: one that does not answer holds up no other.
 _AT_ONCE = 32
 _WAITING = "state = QUEUED"
-_LIST_ENTRIES = Rpc(
-    "MonitorService", "ListEntries", monitor_service_pb2.ListEntriesResponse, host=Host.MONITOR
-)
 
 
 def doctor(
@@ -118,7 +114,7 @@ class Look:
             name = "monitor" if len(addresses) == 1 else f"monitor {address}"
             # There is no such job: to say so, it has to have looked.
             request = monitor_service_pb2.ListEntriesRequest(job="jobs/doctor", page_size=1)
-            reply = self._prober.ask(_LIST_ENTRIES, request, address)
+            reply = self._prober.ask(rpcs.LIST_ENTRIES, request, address)
             start_it = "start it, or say where it can be reached from here: --monitor HOST:PORT"
             finding = services.reached(name, reply, start_it, Reason.JOB_NOT_FOUND)
             yield finding
@@ -173,7 +169,7 @@ class Look:
     def _entries(
         self, address: str, request: monitor_service_pb2.ListEntriesRequest
     ) -> Reply[monitor_service_pb2.ListEntriesResponse]:
-        return self._prober.ask(_LIST_ENTRIES, request, address)
+        return self._prober.ask(rpcs.LIST_ENTRIES, request, address)
 
     def _note(self, name: str, reply: Reply[Message], version: str) -> None:
         """Remembers version and clock, to compare them at the end."""

@@ -62,6 +62,7 @@ def demo(
     stack = LocalStack(folder, _options(folder), threading.Event(), note)
     try:
         page.title("Tunewright demo: QLoRA on this machine, nothing downloaded")
+        folder.make()
         with page.step("a tiny Qwen3 and dialogues made by code") as step:
             assets = make_assets(folder.path / "assets")
             step.told = assets.model

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tunewright.cli.exits import CommandError
+
 SERVICES = ("scheduler", "monitor", "trainer")
 
 
@@ -26,9 +28,16 @@ class StateFolder:
     path: Path
 
     def make(self) -> None:
-        """Makes the folders that services and this command write to."""
-        for name in ("workspace", "artifacts", "outputs", "logs", "run"):
-            (self.path / name).mkdir(parents=True, exist_ok=True)
+        """Makes the folders that services and this command write to.
+
+        Raises CommandError where that cannot be.
+        """
+        try:
+            for name in ("workspace", "artifacts", "outputs", "logs", "run"):
+                (self.path / name).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            problem = f"cannot keep the state here: {error.strerror or error}"
+            raise CommandError(f"--state {self.path}: {problem}") from None
 
     @property
     def outputs(self) -> Path:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 import tunewright
-from tunewright.cli.exits import ExitCode
+from tunewright.cli.exits import CommandError, ExitCode
 from tunewright.cli.local.layout import LocalOptions, StateFolder, swift_python_nearby
 from tunewright.cli.local.signals import stopping_signals
 from tunewright.cli.local.stack import Interrupted, LocalStack
@@ -45,6 +46,10 @@ def up(
 ) -> ExitCode:
     """Run scheduler, monitor and trainer here, until Ctrl-C. Port 0 takes a free one."""
     here = Path.cwd()
+    _require_folders("--model-root", model_root or ())
+    _require_folders("--data-root", data_root or ())
+    if swift_python is not None and not swift_python.is_file():
+        raise CommandError(f"--swift-python {swift_python}: no such file")
     options = LocalOptions(
         scheduler_listen,
         monitor_listen,
@@ -57,6 +62,14 @@ def up(
         allow_hub,
     )
     return _serve(StateFolder(state.absolute()), options, as_json)
+
+
+def _require_folders(option: str, folders: Iterable[Path]) -> None:
+    """A root that is not there would only be found out by the first job that reads it."""
+    for folder in folders:
+        if not folder.is_dir():
+            problem = "is not a folder" if folder.exists() else "no such folder"
+            raise CommandError(f"{option} {folder}: {problem}")
 
 
 def _serve(folder: StateFolder, options: LocalOptions, as_json: bool) -> ExitCode:

@@ -1,0 +1,58 @@
+"""Receipts of data in words. Pure.
+
+One row of FIELDS for each thing that a receipt says: a new field of
+DataPrepared is one more row, and `jobs get` shows it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from tunewright.cli import words
+from tunewright.v1 import feed_pb2
+
+Data = feed_pb2.DataPrepared
+
+
+def receipt_title(data: Data) -> str:
+    """ "receipt of train data  /data/rows.jsonl"."""
+    return f"receipt of {data.part} data  {data.source}"
+
+
+def receipt_fields(data: Data) -> Iterator[tuple[str, str]]:
+    """Everything that the receipt says, as name and value; "" where there is nothing to say."""
+    for name, value in FIELDS:
+        yield name, value(data)
+
+
+def _rows(data: Data) -> str:
+    return f"{words.count(data.rows_kept)} of {words.count(data.rows_read)} kept"
+
+
+def _truncated(data: Data) -> str:
+    return f"{words.count(data.rows_truncated)} cut to max_length" if data.rows_truncated else ""
+
+
+def _dropped(data: Data) -> str:
+    return ", ".join(_one_reason(dropped) for dropped in data.dropped)
+
+
+def _one_reason(dropped: feed_pb2.DroppedRows) -> str:
+    said = f"{words.count(dropped.count)} {dropped.reason.replace('_', ' ')}"
+    return f"{said} (first: {dropped.places[0]})" if dropped.places else said
+
+
+def _tokens(data: Data) -> str:
+    said = words.count(data.tokens)
+    if not data.tokens:
+        return said
+    share = 100 * data.supervised_tokens / data.tokens
+    return f"{said}, {words.count(data.supervised_tokens)} with loss ({share:.0f} %)"
+
+
+FIELDS: tuple[tuple[str, Callable[[Data], str]], ...] = (
+    ("rows", _rows),
+    ("truncated", _truncated),
+    ("dropped", _dropped),
+    ("tokens", _tokens),
+)
