@@ -126,8 +126,9 @@ class FakeScheduler(
     ) -> job_service_pb2.ListJobsResponse:
         self._enter(request, context)
         start, size = int(request.page_token or 0), request.page_size or 100
-        page = list(self.jobs.values())[start : start + size]
-        more = start + size < len(self.jobs)
+        found = [job for job in self.jobs.values() if _matches(job, request.filter)]
+        page = found[start : start + size]
+        more = start + size < len(found)
         return job_service_pb2.ListJobsResponse(
             jobs=page, next_page_token=str(start + size) if more else ""
         )
@@ -292,6 +293,17 @@ class FakeMonitor(monitor_service_pb2_grpc.MonitorServiceServicer):
             lines = lines[-request.tail_lines :]
         yield monitor_service_pb2.StreamLogsResponse(entries=lines)
 
+    def ListEntries(self, request: Any, context: Any) -> monitor_service_pb2.ListEntriesResponse:
+        """Pages of two, so that a client has to turn them."""
+        if self.failures:
+            abort(context, self.failures.pop(0))
+        start = int(request.page_token or 0)
+        found = [entry for entry in self.entries if entry.job == request.job]
+        more = start + 2 < len(found)
+        return monitor_service_pb2.ListEntriesResponse(
+            entries=found[start : start + 2], next_page_token=str(start + 2) if more else ""
+        )
+
     def GetMetricSeries(self, request: Any, context: Any) -> monitor_service_pb2.MetricSeries:
         if self.failures:
             abort(context, self.failures.pop(0))
@@ -346,6 +358,13 @@ class FakeTrainer(trainer_service_pb2_grpc.TrainerServiceServicer):
 
     def GetSystemInfo(self, request: Any, context: Any) -> trainer_service_pb2.SystemInfo:
         return trainer_service_pb2.SystemInfo(hostname="host-a", python_version="3.11.7")
+
+
+def _matches(job: job_pb2.Job, filter_: str) -> bool:
+    """As much of a filter as these tests use: "state = A OR state = B"."""
+    states = [part.removeprefix("state = ") for part in filter_.split(" OR ") if part]
+    name = job_pb2.JobState.Name(job.state).removeprefix("JOB_STATE_")
+    return not states or name in states
 
 
 def _keepalive() -> feed_pb2.Entry:

@@ -97,8 +97,14 @@ def test_validate_only_prints_the_plan(tunewright: Tunewright, scheduler: FakeSc
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["--set", "learning_rat=1"], "hyperparameters.learning_rat: no such field; did you mean"),
-        (["--set", "max_steps=x"], "hyperparameters.max_steps: expected a whole number, got 'x'"),
+        (["--set", "learning_rat=1"], "--set learning_rat=...: no such field; did you mean"),
+        (["--set", "max_steps=x"], "--set max_steps=...: expected a whole number, got 'x'"),
+        (["--gpu-memory", "24"], "--gpu-memory: 24 needs a unit, as in 24GiB"),
+        (["--set", "seed=1", "--set", "seed=2"], "--set: seed is given twice"),
+        (["--swift", "template=a", "--swift", "template=b"], "--swift: template is given twice"),
+        (["--label", "a=1", "--label", "a=1"], "--label: a is given twice"),
+        (["--data", "a.jsonl", "b.jsonl", "c.jsonl"], "unexpected argument 'b.jsonl' and 1 more"),
+        (["--set", "cutoff_len=512"], "--set cutoff_len=...: no such field; did you mean 'max_l"),
         (["--gpu-memory", "lots"], "--gpu-memory: expected a size like 24GiB, got 'lots'"),
         (["--cpu", "--gpu", "0"], "--cpu does not go with --gpu, --gpus and --gpu-memory"),
         (["--watch", "--hold"], "--watch does not go with --hold and --validate-only"),
@@ -134,8 +140,33 @@ def test_a_refused_request_is_a_line_for_each_violation(
 
     assert done.returncode == 2
     assert done.stderr == (
-        "error: model.name: is required\nerror: hyperparameters.learning_rate: must be above 0\n"
+        "error: --model: is required\nerror: --set learning_rate=...: must be above 0\n"
     )
+
+
+def test_create_with_nothing_names_options(
+    tunewright: Tunewright, scheduler: FakeScheduler
+) -> None:
+    bad = [Violation("job.spec", "is required")]
+    scheduler.failures = [make_error(Reason.INVALID_REQUEST, "1 bad field", violations=bad)]
+
+    done = tunewright("jobs", "create")
+
+    assert done.returncode == 2
+    assert done.stderr == "error: give --model and --data, or --recipe, or --file\n"
+
+
+def test_programs_get_fields_where_people_get_options(
+    tunewright: Tunewright, scheduler: FakeScheduler
+) -> None:
+    bad = [Violation("job.spec.train_data", "is required")]
+    scheduler.failures = [make_error(Reason.INVALID_REQUEST, "1 bad field", violations=bad)]
+
+    done = tunewright("jobs", "create", "--model", "m", "--json")
+
+    assert json.loads(done.stderr)["error"]["violations"] == [
+        {"field": "job.spec.train_data", "description": "is required"}
+    ]
 
 
 def test_an_error_for_programs_is_one_json_object_on_stderr(
@@ -179,6 +210,79 @@ def test_list_prints_a_table_or_an_object_for_each_job(
     ]
     found = [json.loads(line) for line in records.stdout.splitlines()]
     assert [one["name"] for one in found] == ["jobs/a", "jobs/b"]
+
+
+def test_list_by_state(tunewright: Tunewright, scheduler: FakeScheduler) -> None:
+    scheduler.add("a")
+    scheduler.add("b", job_pb2.JOB_STATE_FAILED)
+    scheduler.add("c", job_pb2.JOB_STATE_HELD)
+
+    listed = tunewright("jobs", "list", "--state", "failed", "--state", "held", "--json")
+    none = tunewright("jobs", "list", "--state", "paused")
+    wrong = tunewright("jobs", "list", "--state", "broken")
+
+    found = [json.loads(line)["name"] for line in listed.stdout.splitlines()]
+    assert found == ["jobs/b", "jobs/c"]
+    assert (none.stdout, none.stderr) == ("", "no jobs match\n")
+    assert (wrong.returncode, wrong.stdout) == (2, "")
+    assert wrong.stderr.startswith("error: --state: expected one of held, queued, ")
+
+
+def with_attempts(scheduler: FakeScheduler, attempts: int) -> str:
+    """A job that has been tried so often."""
+    name = scheduler.add("a", job_pb2.JOB_STATE_SUCCEEDED)
+    scheduler.jobs[name].attempt = attempts
+    return name
+
+
+def test_get_shows_the_receipt_of_the_newest_attempt(
+    tunewright: Tunewright, scheduler: FakeScheduler, monitor: FakeMonitor
+) -> None:
+    name = with_attempts(scheduler, 1)
+    for part, source in (("train", "/d/rows.jsonl"), ("eval", "/d/held.jsonl")):
+        monitor.append(name, event=feed_pb2.Event(type="X"))
+        data = feed_pb2.DataPrepared(
+            part=part, source=source, rows_read=12, rows_kept=10, tokens=100, supervised_tokens=25,
+            dropped=[feed_pb2.DroppedRows(reason="malformed", count=2, places=["rows.jsonl:3"])],
+        )  # fmt: skip
+        monitor.append(name, data_prepared=data)
+
+    done = tunewright("jobs", "get", "a")
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.endswith(
+        "receipt of train data  /d/rows.jsonl\n"
+        "  rows     10 of 12 kept\n"
+        "  dropped  2 malformed (first: rows.jsonl:3)\n"
+        "  tokens   100, 25 with loss (25 %)\n"
+        "receipt of eval data  /d/held.jsonl\n"
+        "  rows     10 of 12 kept\n"
+        "  dropped  2 malformed (first: rows.jsonl:3)\n"
+        "  tokens   100, 25 with loss (25 %)\n"
+    )
+
+
+def test_get_shows_the_job_while_the_monitor_is_away(
+    tunewright: Tunewright, scheduler: FakeScheduler, monitor_server: Served
+) -> None:
+    with_attempts(scheduler, 1)
+    monitor_server.stop()
+
+    done = tunewright("jobs", "get", "a")
+
+    assert done.returncode == 0
+    assert "state    SUCCEEDED" in done.stdout
+    assert done.stderr.startswith("receipt of the data: not available (")
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_get_asks_no_monitor_about_a_job_that_never_ran(
+    tunewright: Tunewright, scheduler: FakeScheduler, monitor_server: Served
+) -> None:
+    scheduler.add("a", job_pb2.JOB_STATE_QUEUED)
+    monitor_server.stop()
+
+    assert tunewright("jobs", "get", "a").stderr == ""
 
 
 def test_the_verbs_print_the_new_state(tunewright: Tunewright, scheduler: FakeScheduler) -> None:

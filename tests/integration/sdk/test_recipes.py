@@ -277,16 +277,16 @@ def test_what_is_typed_empty_is_refused_with_a_recipe(tunewright: Tunewright) ->
     told = "cannot be made empty; with a recipe, an empty value or 0 is the same as none"
     assert done.returncode == 2
     assert sorted(done.stderr.splitlines()) == [
-        f"error: hyperparameters.target_modules: {told}",
-        f"error: output_dir: {told}",
-        f"error: resources.gpu_count: {told}",
-        f"error: retry_policy.attempts_max: {told}",
-        f"error: swift.template: {told}",
-        f"error: system_prompt: {told}",
+        f"error: --attempts: {told}",
+        f"error: --gpus: {told}",
+        f"error: --output-dir: {told}",
+        f"error: --set target_modules=...: {told}",
+        f"error: --swift template=...: {told}",
+        f"error: --system-prompt: {told}",
     ]
 
 
-def test_a_refused_override_is_printed_with_its_field(tunewright: Tunewright) -> None:
+def test_a_refused_override_is_printed_with_its_option(tunewright: Tunewright) -> None:
     done = tunewright(
         "jobs", "create", "--recipe", "llm-swift", "--set", "lora_r=64", "--no-strict",
         "--output-dir", "o",
@@ -294,9 +294,9 @@ def test_a_refused_override_is_printed_with_its_field(tunewright: Tunewright) ->
 
     assert done.returncode == 2
     assert done.stderr.splitlines() == [
-        "error: hyperparameters.lora_r: recipe llm-swift does not let it be changed",
-        "error: strict: recipe llm-swift does not let it be changed",
-        "error: resources.gpu_ids: is required by recipe llm-swift",
+        "error: --set lora_r=...: recipe llm-swift does not let it be changed",
+        "error: --strict: recipe llm-swift does not let it be changed",
+        "error: --gpu: is required by recipe llm-swift",
     ]
 
 

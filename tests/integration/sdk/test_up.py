@@ -24,6 +24,35 @@ FREE_PORTS = [
 ]  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (["--model-root", "/nowhere"], "--model-root /nowhere: no such folder"),
+        (["--data-root", ".", "--data-root", "/nowhere"], "--data-root /nowhere: no such folder"),
+        (["--data-root", "file"], "--data-root file: is not a folder"),
+        (["--swift-python", "/nowhere/python"], "--swift-python /nowhere/python: no such file"),
+        (["--state", "file"], "file: cannot keep the state here: Not a directory"),
+    ],
+)
+def test_a_folder_that_is_not_there_is_refused_at_start(
+    tmp_path: Path, arguments: list[str], problem: str
+) -> None:
+    (tmp_path / "file").touch()
+
+    done = subprocess.run(
+        [sys.executable, "-m", "tunewright", "up", *FREE_PORTS, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        cwd=tmp_path,
+    )
+
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.splitlines()[-1].startswith("error: ")
+    assert done.stderr.rstrip().endswith(problem)
+    assert "Traceback" not in done.stderr
+
+
 class Up:
     """A running `tunewright up`."""
 

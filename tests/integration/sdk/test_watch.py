@@ -315,6 +315,18 @@ async def test_a_job_that_the_monitor_has_not_heard_of_is_waited_for(
         assert [entry.sequence for entry in watch] == [1]
 
 
+async def test_both_clients_read_the_receipts_of_a_job(
+    client: Client, async_client: AsyncClient, monitor: FakeMonitor, job: str
+) -> None:
+    for part in ("train", "eval", "more"):
+        monitor.append(job, data_prepared=feed_pb2.DataPrepared(part=part))
+
+    found = client.jobs.get(job).receipts()
+
+    assert [one.part for one in found] == ["train", "eval", "more"]
+    assert await (await async_client.jobs.get(job)).receipts() == found
+
+
 def test_an_unknown_kind_is_refused_with_the_kinds_there_are(client: Client) -> None:
     with pytest.raises(errors.InvalidRequest, match="'state' or 'metrics'"):
         client.watch(["a"], kinds=["metric"])

@@ -17,7 +17,7 @@ from tunewright.cli.exits import CommandError
         ("24G", 24 * 2**30),
         ("24gb", 24 * 10**9),
         ("1.5 MiB", 1536 * 1024),
-        ("1000", 1000),
+        ("1000 B", 1000),
     ],
 )
 def test_sizes(text: str, expected: int) -> None:
@@ -35,6 +35,38 @@ def test_durations(text: str, expected: float) -> None:
 def test_what_is_no_size_is_refused_with_the_option_and_an_example(text: str) -> None:
     with pytest.raises(CommandError, match="--gpu-memory: expected a size like 24GiB"):
         values.size_bytes(text, "--gpu-memory")
+
+
+@pytest.mark.parametrize(("text", "meant"), [("24", "24GiB"), ("1.5", "1.5GiB"), ("0", "0GiB")])
+def test_a_size_without_a_unit_is_refused_with_what_was_meant(text: str, meant: str) -> None:
+    with pytest.raises(CommandError, match=f"--gpu-memory: {text} needs a unit, as in {meant}"):
+        values.size_bytes(text, "--gpu-memory")
+
+
+@pytest.mark.parametrize("option", ["--set", "--swift", "--label"])
+def test_a_name_given_twice_is_refused(option: str) -> None:
+    with pytest.raises(CommandError, match=f"{option}: lora_r is given twice"):
+        values.pairs(["lora_r=1", "seed=2", " lora_r =1"], option)
+
+
+@pytest.mark.parametrize(
+    ("states", "text", "expected"),
+    [
+        ([], "priority = 1", "priority = 1"),
+        (["running"], "", "state = RUNNING"),
+        (["JOB_STATE_FAILED", "Paused"], " ", "state = FAILED OR state = PAUSED"),
+        (["held"], "a = 1 OR b = 2", "(state = HELD) AND (a = 1 OR b = 2)"),
+    ],
+)
+def test_states_become_a_filter(states: list[str], text: str, expected: str) -> None:
+    assert values.filter_with_states(text, states) == expected
+
+
+@pytest.mark.parametrize("state", ["", "unspecified", "RUNNING OR 1=1", "x" * 1000])
+def test_what_is_no_state_is_refused_with_those_there_are(state: str) -> None:
+    with pytest.raises(CommandError, match="--state: expected one of held, queued, ") as caught:
+        values.filter_with_states("", [state])
+    assert len(str(caught.value)) < 300
 
 
 def test_settings_take_the_types_of_their_fields() -> None:

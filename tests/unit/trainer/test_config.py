@@ -32,6 +32,7 @@ def test_defaults_are_a_loopback_service_under_the_hosts_name() -> None:
 def test_roots_are_repeatable_and_made_absolute(tmp_path: Path) -> None:
     flags = ["--workspace", str(tmp_path / "w")]
     for name in ("one", "two"):
+        (tmp_path / name).mkdir()
         flags += ["--data-roots", str(tmp_path / name)]
 
     settings = load_config(TrainerConfig, flags).settings()
@@ -50,6 +51,8 @@ def test_roots_are_repeatable_and_made_absolute(tmp_path: Path) -> None:
         ["--cpu-slots", "-1"],
         ["--stop-grace-seconds", "soon"],
         ["--unknown", "1"],
+        ["--model-roots", "/nowhere"],
+        ["--data-roots", "/", "--data-roots", "/etc/hostname"],
     ],
 )
 def test_a_broken_configuration_is_one_line_and_exit_code_2(

@@ -1,0 +1,56 @@
+"""Receipts of data in words, and which of a job's entries they are."""
+
+from __future__ import annotations
+
+from tunewright.cli.receipts import receipt_fields, receipt_title
+from tunewright.receipts import newest_receipts
+from tunewright.v1 import feed_pb2
+
+FULL = feed_pb2.DataPrepared(
+    part="train",
+    source="/data/rows.jsonl",
+    rows_read=32_000,
+    rows_kept=30_000,
+    rows_truncated=3,
+    dropped=[
+        feed_pb2.DroppedRows(reason="no_assistant_turn", count=1999, places=["rows.jsonl:17"]),
+        feed_pb2.DroppedRows(reason="malformed", count=1),
+    ],
+    tokens=1606,
+    supervised_tokens=803,
+)
+
+
+def prepared(attempt: int, part: str) -> feed_pb2.Entry:
+    return feed_pb2.Entry(attempt=attempt, data_prepared=feed_pb2.DataPrepared(part=part))
+
+
+def test_a_receipt_says_what_became_of_the_rows() -> None:
+    assert receipt_title(FULL) == "receipt of train data  /data/rows.jsonl"
+    assert dict(receipt_fields(FULL)) == {
+        "rows": "30,000 of 32,000 kept",
+        "truncated": "3 cut to max_length",
+        "dropped": "1,999 no assistant turn (first: rows.jsonl:17), 1 malformed",
+        "tokens": "1,606, 803 with loss (50 %)",
+    }
+
+
+def test_a_receipt_of_nothing_has_no_share() -> None:
+    fields = dict(receipt_fields(feed_pb2.DataPrepared(part="eval")))
+
+    assert fields["tokens"] == "0"
+    assert fields["dropped"] == ""
+
+
+def test_the_newest_attempt_with_receipts_is_the_one() -> None:
+    event = feed_pb2.Entry(attempt=3, event=feed_pb2.Event(type="X"))
+    entries = [
+        prepared(1, "train"),
+        prepared(2, "train"),
+        event,
+        prepared(1, "late"),
+        prepared(2, "eval"),
+    ]
+
+    assert [one.part for one in newest_receipts(entries)] == ["train", "eval"]
+    assert newest_receipts([event]) == []
