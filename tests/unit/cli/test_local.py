@@ -9,6 +9,7 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 from tunewright.cli.local.chart import chart
+from tunewright.cli.local.demo_page import next_commands
 from tunewright.cli.local.layout import LocalOptions, StateFolder, service_arguments
 from tunewright.cli.local.proof import manifest_problems
 from tunewright.cli.local.service import RestartPause
@@ -130,3 +131,20 @@ def test_a_manifest_without_an_adapter_is_a_problem(tmp_path: Path) -> None:
     assert manifest_problems(tmp_path, f"sha256:{digest}") == [
         "adapter_model.safetensors is not in the manifest"
     ]
+
+
+def test_a_demo_ends_with_commands_that_work_from_where_it_ran() -> None:
+    inside = next_commands(Path("/here/demo-state"), Path("/here"))
+    outside = next_commands(Path("/state"), Path("/here"))
+
+    assert inside == [
+        "tunewright up --state demo-state",
+        (
+            "tunewright jobs create --model demo-state/assets/model "
+            "--data demo-state/assets/train.jsonl --cpu --watch"
+        ),
+    ]
+    assert outside[0] == (
+        "tunewright up --state /state --model-root /state/assets --data-root /state/assets"
+    )
+    assert "--model /state/assets/model " in outside[1]

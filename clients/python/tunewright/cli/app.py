@@ -39,7 +39,7 @@ app.add_typer(fleet.system_app, name="system")
 
 @app.command()
 def version(as_json: AsJson = False, address: Address = None) -> None:
-    """Print this client's version, and the scheduler's if it answers."""
+    """Print the client's version, and the scheduler's version if --address is given."""
     served = ""
     if address is not None:
         try:

@@ -16,8 +16,8 @@ from tunewright.fleet import HostInfo
 from tunewright.v1 import trainer_pb2, trainer_service_pb2
 from tunewright.wire.times import moment
 
-trainers_app = typer.Typer(no_args_is_help=True, help="Look at trainers, cordon them.")
-system_app = typer.Typer(no_args_is_help=True, help="What the hosts are.")
+trainers_app = typer.Typer(no_args_is_help=True, help="Inspect and cordon trainers.")
+system_app = typer.Typer(no_args_is_help=True, help="Show host information.")
 
 
 @trainers_app.command("list")
@@ -44,25 +44,25 @@ def get(trainer: TrainerName, as_json: AsJson = False, address: Address = None) 
 
 @trainers_app.command()
 def cordon(trainer: TrainerName, as_json: AsJson = False, address: Address = None) -> None:
-    """Give it no new work; what runs, runs on."""
+    """Stop assigning new jobs to a trainer. Its running jobs continue."""
     with client_for(address) as client:
         _show(client.trainers.cordon(trainer), as_json)
 
 
 @trainers_app.command()
 def uncordon(trainer: TrainerName, as_json: AsJson = False, address: Address = None) -> None:
-    """Take a cordon back."""
+    """Allow new jobs on a trainer again."""
     with client_for(address) as client:
         _show(client.trainers.uncordon(trainer), as_json)
 
 
 @system_app.command("info")
 def info(
-    trainer: Annotated[str | None, typer.Option(help="Only this one.")] = None,
+    trainer: Annotated[str | None, typer.Option(help="Show only this trainer.")] = None,
     as_json: AsJson = False,
     address: Address = None,
 ) -> ExitCode:
-    """What each host is: libraries, GPUs, memory, disk. Exit code 1 if one does not answer."""
+    """Show each host: libraries, GPUs, memory and disks. Exit code 1 if one does not answer."""
     with client_for(address) as client:
         hosts = client.system_info(trainer)
     for host in hosts:

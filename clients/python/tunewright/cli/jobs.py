@@ -1,4 +1,4 @@
-"""`tunewright jobs ...`: look at jobs and steer them.
+"""`tunewright jobs ...`: inspect and control jobs.
 
 Thin: the service judges what is asked. `jobs create` is in `tunewright.cli.new_job`.
 """
@@ -26,7 +26,7 @@ from tunewright.subscription import line_text
 # How long `get` waits for a monitor, which only adds to what it shows.
 RECEIPT_SECONDS = 3.0
 
-app = typer.Typer(no_args_is_help=True, help="Hand in jobs, look at them, steer them.")
+app = typer.Typer(no_args_is_help=True, help="Submit, inspect and control jobs.")
 # What is left over is refused by the command, which knows what was probably meant.
 app.command("create", context_settings={"allow_extra_args": True})(create)
 
@@ -35,13 +35,20 @@ app.command("create", context_settings={"allow_extra_args": True})(create)
 def list_jobs(
     state: Annotated[
         list[str] | None,
-        typer.Option(metavar="STATE", help="Only jobs in this state, as in running; repeatable."),
+        typer.Option(
+            metavar="STATE", help="List only jobs in this state, such as running. Repeatable."
+        ),
     ] = None,
     filter_: Annotated[
-        str, typer.Option("--filter", help="AIP-160, as in: state = RUNNING AND labels.team = a")
+        str,
+        typer.Option("--filter", help="AIP-160 filter, such as: priority > 0 AND labels.team = a"),
     ] = "",
-    order_by: Annotated[str, typer.Option(help="As in: priority desc, create_time")] = "",
-    limit: Annotated[int, typer.Option(min=0, help="At most so many; 0 means all.")] = 50,
+    order_by: Annotated[
+        str, typer.Option(help="Sort order, such as: priority desc, create_time")
+    ] = "",
+    limit: Annotated[
+        int, typer.Option(min=0, help="Maximum number of jobs to list. 0 lists all.")
+    ] = 50,
     as_json: AsJson = False,
     address: Address = None,
 ) -> None:
@@ -67,7 +74,7 @@ def list_jobs(
 
 @app.command()
 def get(job: JobName, as_json: AsJson = False, address: Address = None) -> None:
-    """Show one job, and what became of the rows of its data."""
+    """Show one job and the receipts of its data."""
     with client_for(address) as client:
         found = client.jobs.get(job)
     if as_json:
@@ -81,12 +88,14 @@ def get(job: JobName, as_json: AsJson = False, address: Address = None) -> None:
 @app.command()
 def watch(
     job: JobName,
-    after: Annotated[int, typer.Option(min=0, help="Only what follows this sequence.")] = 0,
-    logs: Annotated[bool, typer.Option("--logs", help="Printed lines as well.")] = False,
+    after: Annotated[int, typer.Option(min=0, help="Show only entries after this sequence.")] = 0,
+    logs: Annotated[
+        bool, typer.Option("--logs", help="Also show what the training process prints.")
+    ] = False,
     as_json: AsJson = False,
     address: Address = None,
 ) -> ExitCode:
-    """Watch a job to its end. Exit code 0 only if it SUCCEEDED; Ctrl-C leaves it running."""
+    """Watch a job until it ends. Exit code 0 only for SUCCEEDED. Ctrl-C leaves the job running."""
     with client_for(address) as client:
         found = client.jobs.get(job)
         kinds = () if as_json or logs else KINDS_FOR_PEOPLE
@@ -100,13 +109,15 @@ def watch(
 def logs(
     job: JobName,
     follow: Annotated[
-        bool, typer.Option("--follow", "-f", help="Go on until the job has ended.")
+        bool, typer.Option("--follow", "-f", help="Continue until the job ends.")
     ] = False,
-    tail: Annotated[int, typer.Option("--tail", "-n", min=0, help="Only the last N lines.")] = 0,
+    tail: Annotated[
+        int, typer.Option("--tail", "-n", min=0, help="Show only the last N lines. 0 shows all.")
+    ] = 0,
     as_json: AsJson = False,
     address: Address = None,
 ) -> ExitCode:
-    """Print what the training process printed."""
+    """Print the output of the training process."""
     with client_for(address) as client:
         found = client.jobs.get(job)
         try:
@@ -119,28 +130,28 @@ def logs(
 
 @app.command()
 def start(job: JobName, as_json: AsJson = False, address: Address = None) -> None:
-    """Put a held job into the queue."""
+    """Queue a held job."""
     with client_for(address) as client:
         _answer(client.jobs.start(job), as_json)
 
 
 @app.command()
 def cancel(job: JobName, as_json: AsJson = False, address: Address = None) -> None:
-    """End a job without a result."""
+    """Cancel a job. It publishes no result."""
     with client_for(address) as client:
         _answer(client.jobs.cancel(job), as_json)
 
 
 @app.command()
 def pause(job: JobName, as_json: AsJson = False, address: Address = None) -> None:
-    """Save and stop a job, to go on later."""
+    """Save a checkpoint and stop a job, to resume it later."""
     with client_for(address) as client:
         _answer(client.jobs.pause(job), as_json)
 
 
 @app.command()
 def resume(job: JobName, as_json: AsJson = False, address: Address = None) -> None:
-    """Put a paused job back into the queue."""
+    """Queue a paused job again. It continues from its last checkpoint."""
     with client_for(address) as client:
         _answer(client.jobs.resume(job), as_json)
 
@@ -148,11 +159,13 @@ def resume(job: JobName, as_json: AsJson = False, address: Address = None) -> No
 @app.command()
 def retry(
     job: JobName,
-    output_dir: Annotated[str, typer.Option(help="Folder of the new result.")] = "",
+    output_dir: Annotated[
+        str, typer.Option(help="Folder of the new result, relative to the output root.")
+    ] = "",
     as_json: AsJson = False,
     address: Address = None,
 ) -> None:
-    """Make a new job with the spec of one that has ended."""
+    """Submit a new job with the spec of one that has ended."""
     with client_for(address) as client:
         _answer(client.jobs.retry(job, output_dir=output_dir), as_json)
 
@@ -160,15 +173,18 @@ def retry(
 @app.command()
 def update(
     job: JobName,
-    priority: Annotated[int | None, typer.Option(help="The higher goes first.")] = None,
-    label: Annotated[
-        list[str] | None, typer.Option(metavar="K=V", help="Replaces all labels; repeatable.")
+    priority: Annotated[
+        int | None, typer.Option(help="Jobs with a higher priority start first.")
     ] = None,
-    display_name: Annotated[str | None, typer.Option("--name", help="For people.")] = None,
+    label: Annotated[
+        list[str] | None,
+        typer.Option(metavar="K=V", help="Label to set; replaces all labels. Repeatable."),
+    ] = None,
+    display_name: Annotated[str | None, typer.Option("--name", help="Display name.")] = None,
     as_json: AsJson = False,
     address: Address = None,
 ) -> None:
-    """Change priority, labels or display name."""
+    """Change the priority, labels or display name of a job."""
     labels = None if label is None else pairs(label, "--label")
     if priority is None and labels is None and display_name is None:
         raise CommandError("give at least one of --priority, --label, --name")
@@ -181,14 +197,14 @@ def update(
 
 @app.command()
 def delete(job: JobName, as_json: AsJson = False, address: Address = None) -> None:
-    """Mark an ended job for removal; its published result stays."""
+    """Mark an ended job for removal. Its published result stays."""
     with client_for(address) as client:
         _answer(client.jobs.delete(job), as_json)
 
 
 @app.command()
 def abandon(job: JobName, as_json: AsJson = False, address: Address = None) -> None:
-    """Give up a job whose publishing host is lost for good: FAILED, cause LOST."""
+    """End a job whose publishing host is permanently lost. It becomes FAILED with cause LOST."""
     with client_for(address) as client:
         _answer(client.jobs.abandon(job), as_json)
 
@@ -202,7 +218,7 @@ def _answer(job: Job, as_json: bool) -> None:
 
 
 def _print_receipts(job: str, address: str | None) -> None:
-    """The monitor has them; without it the record is shown all the same."""
+    """Read from the monitor. Without it, the record alone is shown."""
     try:
         with client_for(address, RECEIPT_SECONDS) as client:
             receipts = client.jobs.get(job).receipts()

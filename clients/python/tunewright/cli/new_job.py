@@ -60,7 +60,7 @@ def create(
     as_json: AsJson = False,
     address: Address = None,
 ) -> ExitCode:
-    """Hand in a job. With --watch, exit code 0 only if it SUCCEEDED."""
+    """Submit a job. With --watch, exit code 0 only for SUCCEEDED."""
     if context.args:
         raise CommandError(_leftover_words(context.args))
     if watch and (hold or validate_only):

@@ -16,10 +16,10 @@ _WHAT, _WHERE, _HOW = "What to train", "Where to run", "How to run it"
 
 Recipe = Annotated[
     str | None,
-    _option(_WHAT, help="Take what this recipe says; give only what it asks for or leaves open."),
+    _option(_WHAT, help="Use this recipe. Set only what it requires or leaves open."),
 ]
 
-Model = Annotated[str | None, _option(_WHAT, help="Hub id or folder.")]
+Model = Annotated[str | None, _option(_WHAT, help="Base model: a folder or a hub ID.")]
 Data = Annotated[
     list[str] | None, _option(_WHAT, help="File or hub id, repeatable; #N takes the first N rows.")
 ]
@@ -33,14 +33,16 @@ Format = Annotated[
     ),
 ]
 ModelKind = Annotated[
-    str | None, _option(_WHAT, help="llm, or vlm for pictures as well. Default: llm.")
+    str | None, _option(_WHAT, help="llm, or vlm for text and pictures. Default: llm.")
 ]
 Strict = Annotated[
     bool | None,
-    _option(_WHAT, "--strict/--no-strict", help="A malformed row fails the job. Default: it does."),
+    _option(
+        _WHAT, "--strict/--no-strict", help="Fail the job at a malformed row. Default: --strict."
+    ),
 ]
 MaxDroppedFraction = Annotated[
-    float | None, _option(_WHAT, help="Share of rows that may be left out. Default: 0.1.")
+    float | None, _option(_WHAT, help="Share of rows that may be left out, 0 to 1. Default: 0.1.")
 ]
 Settings = Annotated[
     list[str] | None,
@@ -48,39 +50,61 @@ Settings = Annotated[
         _WHAT,
         "--set",
         metavar="NAME=VALUE",
-        help="A hyperparameter, as in learning_rate=1e-4; repeatable.",
+        help="Hyperparameter, such as learning_rate=1e-4; see `tunewright hyperparameters`. "
+        "Repeatable.",
     ),
 ]
-SystemPrompt = Annotated[str | None, _option(_WHAT, help="Before each dialogue without one.")]
-Backend = Annotated[str | None, _option(_WHAT, help="qlora or swift. Default: qlora.")]
+SystemPrompt = Annotated[
+    str | None, _option(_WHAT, help="System prompt for dialogues that have none.")
+]
+Backend = Annotated[str | None, _option(_WHAT, help="qlora or swift (ms-swift). Default: qlora.")]
 Swift = Annotated[
     list[str] | None,
     _option(
         _WHAT,
         metavar="NAME=VALUE",
-        help="What only ms-swift knows, as in template=qwen3 or use_hf=true; repeatable.",
+        help="Option of ms-swift, such as template=qwen3 or use_hf=true. Repeatable.",
     ),
 ]
 OutputDir = Annotated[
     str | None,
-    _option(_WHAT, help="Folder of the result, below the output root. Default: a new one."),
+    _option(_WHAT, help="Folder of the result, relative to the output root. Default: a new one."),
 ]
 SpecFile = Annotated[
-    Path | None, _option(_WHAT, "--file", "-f", help="The spec as JSON, instead of all these.")
+    Path | None,
+    _option(
+        _WHAT,
+        "--file",
+        "-f",
+        help="JSON file with the whole job spec, instead of the options above.",
+    ),
 ]
 
-Cpu = Annotated[bool, _option(_WHERE, "--cpu", help="A CPU slot.")]
-Gpu = Annotated[list[str] | None, _option(_WHERE, metavar="INDEX", help="This GPU; repeatable.")]
-Gpus = Annotated[int | None, _option(_WHERE, help="How many GPUs. Default: 1.")]
-GpuMemory = Annotated[str | None, _option(_WHERE, help="Least memory of each, as in 24GiB.")]
-Trainer = Annotated[str | None, _option(_WHERE, help="This trainer only.")]
+Cpu = Annotated[bool, _option(_WHERE, "--cpu", help="Run on the CPU.")]
+Gpu = Annotated[
+    list[str] | None, _option(_WHERE, metavar="INDEX", help="Index of a GPU to use. Repeatable.")
+]
+Gpus = Annotated[int | None, _option(_WHERE, help="Number of GPUs. Default: 1.")]
+GpuMemory = Annotated[str | None, _option(_WHERE, help="Minimum memory per GPU, such as 24GiB.")]
+Trainer = Annotated[str | None, _option(_WHERE, help="Run only on this trainer.")]
 
-RunTimeout = Annotated[str | None, _option(_HOW, help="Longest one attempt may run, as in 2h.")]
-Attempts = Annotated[int | None, _option(_HOW, help="Attempts in all. Default: 3.")]
-Priority = Annotated[int | None, _option(_HOW, help="The higher goes first. Default: 0.")]
-Label = Annotated[list[str] | None, _option(_HOW, metavar="K=V", help="For filters; repeatable.")]
-DisplayName = Annotated[str | None, _option(_HOW, "--name", help="For people.")]
-JobId = Annotated[str | None, _option(_HOW, "--id", help="Last part of the job's name.")]
-Hold = Annotated[bool, _option(_HOW, "--hold", help="Wait for `jobs start`.")]
-ValidateOnly = Annotated[bool, _option(_HOW, "--validate-only", help="Check and plan only.")]
-WatchIt = Annotated[bool, _option(_HOW, "--watch", "-w", help="Watch it to its end.")]
+RunTimeout = Annotated[
+    str | None, _option(_HOW, help="Time limit per attempt, such as 2h. Default: none.")
+]
+Attempts = Annotated[int | None, _option(_HOW, help="Maximum number of attempts. Default: 3.")]
+Priority = Annotated[
+    int | None, _option(_HOW, help="Jobs with a higher priority start first. Default: 0.")
+]
+Label = Annotated[
+    list[str] | None, _option(_HOW, metavar="K=V", help="Label for filters. Repeatable.")
+]
+DisplayName = Annotated[str | None, _option(_HOW, "--name", help="Display name.")]
+JobId = Annotated[
+    str | None,
+    _option(_HOW, "--id", help="ID of the job, the last part of its name. Default: a new one."),
+]
+Hold = Annotated[bool, _option(_HOW, "--hold", help="Hold the job until `jobs start`.")]
+ValidateOnly = Annotated[
+    bool, _option(_HOW, "--validate-only", help="Check the request without submitting it.")
+]
+WatchIt = Annotated[bool, _option(_HOW, "--watch", "-w", help="Watch the job until it ends.")]

@@ -19,11 +19,11 @@ Address = Annotated[
         "--address",
         envvar="TUNEWRIGHT_ADDRESS",
         metavar="HOST:PORT",
-        help=f"The scheduler. Default: {DEFAULT_ADDRESS}.",
+        help=f"Address of the scheduler. Default: {DEFAULT_ADDRESS}.",
     ),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, one object a line.")]
-JobName = Annotated[str, typer.Argument(metavar="JOB", help="Name or id of the job.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, one object per line.")]
+JobName = Annotated[str, typer.Argument(metavar="JOB", help="Name or ID of the job.")]
 TrainerName = Annotated[str, typer.Argument(metavar="TRAINER", help="Name of the trainer.")]
 
 

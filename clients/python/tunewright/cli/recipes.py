@@ -1,4 +1,4 @@
-"""`tunewright recipes ...`: look at recipes, store them, remove them.
+"""`tunewright recipes ...`: inspect, store and remove recipes.
 
 Thin: the service judges what a recipe says. Jobs are made from one with `jobs create --recipe`.
 """
@@ -17,14 +17,17 @@ from tunewright.cli.output import json_line, print_fields, print_table, say
 from tunewright.v1 import recipe_service_pb2
 from tunewright.wire.times import moment
 
-app = typer.Typer(no_args_is_help=True, help="Named specs: look at them, store them.")
+app = typer.Typer(
+    no_args_is_help=True, help="Inspect and store recipes: named, versioned job specs."
+)
 
 RecipeName = Annotated[
-    str, typer.Argument(metavar="RECIPE", help="Name of the recipe, as in llm-swift.")
+    str, typer.Argument(metavar="RECIPE", help="Name of the recipe, such as llm-swift.")
 ]
-RecipeFile = Annotated[Path, typer.Argument(metavar="FILE", help="The recipe, in YAML.")]
+RecipeFile = Annotated[Path, typer.Argument(metavar="FILE", help="YAML file with the recipe.")]
 RecipeId = Annotated[
-    str | None, typer.Option("--name", help="Its name. Default: that of the file, less .yaml.")
+    str | None,
+    typer.Option("--name", help="Name of the recipe. Default: the file name without .yaml."),
 ]
 
 
@@ -44,15 +47,15 @@ def list_recipes(as_json: AsJson = False, address: Address = None) -> None:
 @app.command()
 def show(
     recipe: Annotated[
-        str, typer.Argument(metavar="RECIPE", help="Its name; NAME@N for an older version.")
+        str, typer.Argument(metavar="RECIPE", help="Name of the recipe. NAME@N selects version N.")
     ],
     yaml: Annotated[
-        bool, typer.Option("--yaml", help="Only the text, as it was written: to edit it.")
+        bool, typer.Option("--yaml", help="Print only the YAML text, for editing.")
     ] = False,
     as_json: AsJson = False,
     address: Address = None,
 ) -> None:
-    """Show one recipe: what must be given, what may be given, and the rest."""
+    """Show one recipe: required fields, optional fields and the full text."""
     with client_for(address) as client:
         found = client.recipes.get(recipe)
     if as_json:
@@ -70,7 +73,7 @@ def create(
     file: RecipeFile,
     name: RecipeId = None,
     validate_only: Annotated[
-        bool, typer.Option("--validate-only", help="Check only; store nothing.")
+        bool, typer.Option("--validate-only", help="Check the recipe without storing it.")
     ] = False,
     as_json: AsJson = False,
     address: Address = None,
@@ -90,7 +93,10 @@ def update(
     file: RecipeFile,
     name: RecipeId = None,
     version: Annotated[
-        int, typer.Option(min=0, help="Only if this is still the latest version.")
+        int,
+        typer.Option(
+            min=0, help="Fail unless this is still the latest version. 0 skips the check."
+        ),
     ] = 0,
     as_json: AsJson = False,
     address: Address = None,
@@ -104,7 +110,7 @@ def update(
 
 @app.command()
 def delete(recipe: RecipeName, as_json: AsJson = False, address: Address = None) -> None:
-    """Remove a recipe with all its versions; jobs made from it keep their spec."""
+    """Remove all versions of a recipe. Jobs created from it keep their spec."""
     with client_for(address) as client:
         client.recipes.delete(recipe)
     if as_json:

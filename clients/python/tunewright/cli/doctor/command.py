@@ -38,24 +38,26 @@ _WAITING = "state = QUEUED"
 
 def doctor(
     train: Annotated[
-        bool, typer.Option("--train", help="Train something tiny as well, on this machine's CPU.")
+        bool, typer.Option("--train", help="Also run a tiny training job on this machine's CPU.")
     ] = False,
     monitor: Annotated[
         str | None,
-        typer.Option(metavar="HOST:PORT", help="Reach the monitor here, not where it says it is."),
+        typer.Option(
+            metavar="HOST:PORT", help="Address of the monitor. Default: the one it advertises."
+        ),
     ] = None,
     timeout: Annotated[
-        float, typer.Option(min=0.1, help="Seconds that a service may take to answer.")
+        float, typer.Option(min=0.1, help="Time limit for each answer, in seconds.")
     ] = 5.0,
     train_seconds: Annotated[
-        float, typer.Option(min=1, help="Seconds that --train may take.")
+        float, typer.Option(min=1, help="Time limit for --train, in seconds.")
     ] = 300.0,
     as_json: AsJson = False,
     address: Address = None,
 ) -> ExitCode:
-    """Look whether everything is well, and say what to do where it is not.
+    """Check the installation and suggest fixes.
 
-    Exit code 1 if something is broken (✗); a warning (!) leaves it 0.
+    Exit code 1 if there is an error (✗); warnings (!) leave it 0.
     """
     connection = resolve_connection(address, None, None)
     look = Look(connection, timeout, check_address(monitor) if monitor else None)
@@ -64,8 +66,14 @@ def doctor(
         say(finding.json_line() if as_json else finding.line())
         worst[finding.level] += 1
     if not as_json:
-        note(f"{worst[Level.ERROR]} broken, {worst[Level.WARNING]} to know of")
+        note(
+            f"{_counted(worst[Level.ERROR], 'error')}, {_counted(worst[Level.WARNING], 'warning')}"
+        )
     return ExitCode.FAILED if worst[Level.ERROR] else ExitCode.OK
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 class Look:

@@ -49,13 +49,15 @@ HYPERPARAMETERS = {
 
 
 def demo(
-    state: Annotated[Path, typer.Option(help="Where everything is kept.")] = DEFAULT_STATE,
+    state: Annotated[
+        Path, typer.Option(help="Folder for everything that the demo makes.")
+    ] = DEFAULT_STATE,
     keep: Annotated[
         bool, typer.Option("--keep", help="Leave the services running until Ctrl-C.")
     ] = False,
     as_json: AsJson = False,
 ) -> ExitCode:
-    """Train a tiny model through the three services, and prove the result."""
+    """Train a tiny model through the three services and verify the result."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     folder = StateFolder(state.absolute())
     page = DemoPage(quiet=as_json)
@@ -75,7 +77,7 @@ def demo(
             _keep(stack, folder, page)
         return code
     except KeyboardInterrupt:
-        note("\nStopped. A job that trains goes on; the next demo's services take it back.")
+        note("\nStopped. A job that is training continues; the next demo takes it back.")
         return ExitCode.INTERRUPTED
     finally:
         stack.stop()
@@ -83,7 +85,7 @@ def demo(
 
 def _train_and_prove(address: str, assets: DemoAssets, page: DemoPage) -> ExitCode:
     with Client(address) as client:
-        with page.step("job handed in") as step:
+        with page.step("job submitted") as step:
             job = client.jobs.create(
                 model=assets.model,
                 train_data=assets.train,
@@ -127,7 +129,8 @@ def _verdict(job: Job, assets: DemoAssets, page: DemoPage) -> Verdict:
 def _options(folder: StateFolder) -> LocalOptions:
     free = "127.0.0.1:0"
     roots = [folder.path / "assets"]
-    return LocalOptions(free, free, free, "demo", roots, roots)
+    # Under its usual name: `up` on the same folder is the same trainer, not a second one.
+    return LocalOptions(free, free, free, model_roots=roots, data_roots=roots)
 
 
 def _keep(stack: LocalStack, folder: StateFolder, page: DemoPage) -> None:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from rich.console import Console
 from rich.markup import escape
@@ -67,13 +68,24 @@ class DemoPage:
             self.say("         its loss fell to under half, its manifest's hashes hold")
 
     def where(self, folder: StateFolder, succeeded: bool) -> None:
-        """Where everything is, and how to go on."""
-        state = escape(os.path.relpath(folder.path))
+        """Where everything is, and how to continue."""
         self.say(f"[bold]State[/bold]    {escape(str(folder.path))}   (logs in logs/)")
         if succeeded:
-            self.say("\nGo on with your own data:")
-            self.say(f"  tunewright up --state {state}")
-            self.say("  tunewright jobs create --model MODEL --data FILE --watch   (--cpu: no GPU)")
+            self.say("\nContinue with the same model and data, then with your own:")
+            for line in next_commands(folder.path, Path.cwd()):
+                self.say(f"  {escape(line)}")
+
+
+def next_commands(state: Path, here: Path) -> list[str]:
+    """What to type next: the services on the demo's state, and a job on its model and data."""
+    shown = os.path.relpath(state, here) if state.is_relative_to(here) else str(state)
+    assets = f"{shown}/assets"
+    # `up` allows the current folder; what lies elsewhere has to be named.
+    roots = "" if state.is_relative_to(here) else f" --model-root {assets} --data-root {assets}"
+    return [
+        f"tunewright up --state {shown}{roots}",
+        f"tunewright jobs create --model {assets}/model --data {assets}/train.jsonl --cpu --watch",
+    ]
 
 
 def _evaluated(verdict: Verdict) -> str:

@@ -22,29 +22,42 @@ DEFAULT_STATE = Path(".tunewright")
 
 Roots = Annotated[
     list[Path] | None,
-    typer.Option(help="May be read as well as the current folder; repeatable."),
+    typer.Option(help="Folder that jobs may read, besides the current one. Repeatable."),
 ]
 
 
 def up(
-    state: Annotated[Path, typer.Option(help="Where everything is kept.")] = DEFAULT_STATE,
+    state: Annotated[
+        Path, typer.Option(help="Folder for databases, logs, checkpoints and results.")
+    ] = DEFAULT_STATE,
     model_root: Roots = None,
     data_root: Roots = None,
-    cpu_slots: Annotated[int, typer.Option(min=0, help="CPU jobs at once.")] = 1,
+    cpu_slots: Annotated[
+        int, typer.Option(min=0, help="Number of CPU jobs that may run at once.")
+    ] = 1,
     name: Annotated[str, typer.Option(help="Name of the trainer.")] = "local",
     swift_python: Annotated[
         Path | None,
-        typer.Option(help="Python of the environment with ms-swift; else .venv-swift nearby."),
+        typer.Option(help="Python interpreter with ms-swift. Default: .venv-swift, if present."),
     ] = None,
     allow_hub: Annotated[
-        bool, typer.Option("--allow-hub", help="Models and data may come from a hub.")
+        bool, typer.Option("--allow-hub", help="Allow models and data from a hub.")
     ] = False,
-    scheduler_listen: Annotated[str, typer.Option(metavar="HOST:PORT")] = "127.0.0.1:7400",
-    monitor_listen: Annotated[str, typer.Option(metavar="HOST:PORT")] = "127.0.0.1:7401",
-    trainer_listen: Annotated[str, typer.Option(metavar="HOST:PORT")] = "127.0.0.1:7402",
+    scheduler_listen: Annotated[
+        str, typer.Option(metavar="HOST:PORT", help="Address of the scheduler.")
+    ] = "127.0.0.1:7400",
+    monitor_listen: Annotated[
+        str, typer.Option(metavar="HOST:PORT", help="Address of the monitor.")
+    ] = "127.0.0.1:7401",
+    trainer_listen: Annotated[
+        str, typer.Option(metavar="HOST:PORT", help="Address of the trainer.")
+    ] = "127.0.0.1:7402",
     as_json: AsJson = False,
 ) -> ExitCode:
-    """Run scheduler, monitor and trainer here, until Ctrl-C. Port 0 takes a free one."""
+    """Run the scheduler, monitor and trainer on this machine until Ctrl-C.
+
+    Jobs that are training continue without the services. Port 0 selects a free port.
+    """
     here = Path.cwd()
     _require_folders("--model-root", model_root or ())
     _require_folders("--data-root", data_root or ())
@@ -65,7 +78,7 @@ def up(
 
 
 def _require_folders(option: str, folders: Iterable[Path]) -> None:
-    """A root that is not there would only be found out by the first job that reads it."""
+    """Refuses a missing root here: otherwise the first job that reads it would find out."""
     for folder in folders:
         if not folder.is_dir():
             problem = "is not a folder" if folder.exists() else "no such folder"
@@ -94,12 +107,12 @@ def _serve(folder: StateFolder, options: LocalOptions, as_json: bool) -> ExitCod
 
 
 def farewell(stack: LocalStack, folder: StateFolder) -> None:
-    """Says what goes on without the services."""
+    """Says which jobs continue without the services."""
     going_on = stack.jobs_on_trainers()
     note("\nStopping the services ...")
     if going_on:
         names = ", ".join(job.id for job in going_on)
-        note(f"Still training, and going on without them: {names}")
+        note(f"Still training without them: {names}")
         again = os.path.relpath(folder.path)
         note(f"The next `tunewright up --state {again}` takes them back.")
 
@@ -119,9 +132,9 @@ def _welcome(stack: LocalStack, folder: StateFolder, options: LocalOptions) -> N
     )
     default = stack.address == LocalOptions().scheduler_listen
     prefix = "" if default else f"TUNEWRIGHT_ADDRESS={stack.address} "
-    say("\nHand in a job, in another terminal:")
+    say("\nSubmit a job from another terminal:")
     say(f"  {prefix}tunewright jobs create --model MODEL --data FILE --watch   (--cpu: no GPU)")
-    say("\nCtrl-C stops the services; jobs that train go on and are taken back.")
+    say("\nCtrl-C stops the services. Jobs that are training continue and are taken back.")
 
 
 def _roots(options: LocalOptions) -> list[Path]:
