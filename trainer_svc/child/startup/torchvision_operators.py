@@ -43,8 +43,7 @@ SCHEMAS: Sequence[str] = (
     f"_roi_align_backward(Tensor grad, Tensor rois, {_GRADIENT}, {_SIZE}, int sampling_ratio,"
     " bool aligned) -> Tensor",
     f"roi_pool({_BOXES}) -> (Tensor, Tensor)",
-    f"_roi_pool_backward(Tensor grad, Tensor rois, Tensor argmax, {_GRADIENT}, {_SIZE})"
-    " -> Tensor",
+    f"_roi_pool_backward(Tensor grad, Tensor rois, Tensor argmax, {_GRADIENT}, {_SIZE}) -> Tensor",
     f"ps_roi_align({_BOXES}, int sampling_ratio) -> (Tensor, Tensor)",
     f"_ps_roi_align_backward(Tensor grad, Tensor rois, Tensor channel_mapping, {_GRADIENT},"
     f" int sampling_ratio, {_SIZE}) -> Tensor",

@@ -8,8 +8,9 @@ Only to be called where the training libraries may be imported.
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.resources import files
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,17 @@ class Words:
     """Words begin with a visible space, as SentencePiece has it; else bytes, as GPT-2."""
     begins: str = ""
     """The token that it puts before a text by itself."""
+    ids: Mapping[str, int] = field(default_factory=dict)
+    """Where the published tokenizer has its tokens; ms-swift goes by some of these numbers."""
+
+
+@dataclass(frozen=True)
+class Material:
+    """What a model is made of: the texts of its tokenizer. With `published_ids` special tokens
+    have the numbers of the published one, and the vocabulary its size."""
+
+    texts: Sequence[str]
+    published_ids: bool = False
 
 
 def template_of(name: str) -> str:
@@ -50,19 +62,18 @@ def template_of(name: str) -> str:
     return files("trl").joinpath("chat_templates", f"{name}.jinja").read_text(encoding="utf-8")
 
 
-def write_family(family: str, folder: str) -> None:
+def write_family(family: str, folder: str, published_ids: bool = False) -> None:
     """Writes `folder`/model; its tokenizer is trained on `folder`/rows.jsonl."""
     import torch
 
     torch.manual_seed(SEED)
     rows = rows_of(Path(folder, "rows.jsonl"))
-    MAKERS[family](
-        Path(folder, "model"), [turn["content"] for row in rows for turn in row["messages"]]
-    )
+    texts = [turn["content"] for row in rows for turn in row["messages"]]
+    MAKERS[family](Path(folder, "model"), Material(texts, published_ids))
 
 
-def tokenizer_of(words: Words, texts: Sequence[str], template: str) -> Any:
-    """A tokenizer trained on `texts`."""
+def tokenizer_of(words: Words, material: Material, template: str) -> Any:
+    """A tokenizer trained on the texts."""
     from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
     from tokenizers.trainers import BpeTrainer
     from transformers import PreTrainedTokenizerFast
@@ -74,7 +85,9 @@ def tokenizer_of(words: Words, texts: Sequence[str], template: str) -> Any:
             [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()]
         )
         tokenizer.pre_tokenizer = pre_tokenizers.Split("▁", "merged_with_next")
-        alphabet = sorted({sign for text in texts for sign in text.replace(" ", "▁")} | {"\n"})
+        alphabet = sorted(
+            {sign for text in material.texts for sign in text.replace(" ", "▁")} | {"\n"}
+        )
         first = [f"<0x{byte:02X}>" for byte in range(256)]
     else:
         tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -86,7 +99,9 @@ def tokenizer_of(words: Words, texts: Sequence[str], template: str) -> Any:
         initial_alphabet=alphabet,
         show_progress=False,
     )
-    tokenizer.train_from_iterator(iter(texts), trainer)
+    tokenizer.train_from_iterator(iter(material.texts), trainer)
+    if material.published_ids:
+        tokenizer = _renumbered(tokenizer, words.ids)
     if words.begins:
         begin = (words.begins, tokenizer.token_to_id(words.begins))
         tokenizer.post_processor = processors.TemplateProcessing(
@@ -101,13 +116,37 @@ def tokenizer_of(words: Words, texts: Sequence[str], template: str) -> Any:
     )
 
 
+def _renumbered(tokenizer: Any, ids: Mapping[str, int]) -> Any:
+    """The same tokenizer, with these ids, and fillers up to the highest of them."""
+    from tokenizers import Tokenizer
+
+    written = json.loads(tokenizer.to_str())
+    taken = set(ids.values())
+    free = (number for number in count() if number not in taken)
+    own = written["model"]["vocab"]
+    vocabulary = {token: ids.get(token, -1) for token in own}
+    vocabulary = {
+        token: number if number >= 0 else next(free) for token, number in vocabulary.items()
+    }
+    used = set(vocabulary.values())
+    fillers = (number for number in range(max(used)) if number not in used)
+    vocabulary |= {f"<unused{number}>": number for number in fillers}
+    written["model"]["vocab"] = vocabulary
+    for added in written["added_tokens"]:
+        added["id"] = vocabulary[added["content"]]
+    written["added_tokens"].sort(key=lambda added: added["id"])
+    return Tokenizer.from_str(json.dumps(written))
+
+
+QWEN_SPECIAL = (
+    *("<|endoftext|>", "<|im_start|>", "<|im_end|>"),
+    *("<|object_ref_start|>", "<|object_ref_end|>", "<|box_start|>", "<|box_end|>"),
+    *("<|quad_start|>", "<|quad_end|>", "<|vision_start|>", "<|vision_end|>"),
+    *("<|vision_pad|>", "<|image_pad|>", "<|video_pad|>"),
+)
 QWEN_WORDS = Words(
-    special=(
-        *("<|endoftext|>", "<|im_start|>", "<|im_end|>"),
-        *("<|object_ref_start|>", "<|object_ref_end|>", "<|box_start|>", "<|box_end|>"),
-        *("<|quad_start|>", "<|quad_end|>", "<|vision_start|>", "<|vision_end|>"),
-        *("<|vision_pad|>", "<|image_pad|>", "<|video_pad|>"),
-    ),
+    special=QWEN_SPECIAL,
+    ids={token: 151_643 + number for number, token in enumerate(QWEN_SPECIAL)},
     named={"eos_token": "<|im_end|>", "pad_token": "<|endoftext|>"},
     extra={},
 )
@@ -163,7 +202,7 @@ QWEN_ROPE = {"type": "default", "mrope_section": [2, 3, 3], "rope_theta": 10000.
 QWEN_PIXELS = {"shortest_edge": 56 * 56, "longest_edge": 112 * 112}
 
 
-def _qwen2_vl(folder: Path, texts: Sequence[str]) -> None:
+def _qwen2_vl(folder: Path, material: Material) -> None:
     from transformers import (
         Qwen2VLConfig,
         Qwen2VLForConditionalGeneration,
@@ -173,7 +212,7 @@ def _qwen2_vl(folder: Path, texts: Sequence[str]) -> None:
     )
 
     # Qwen2-VL and Qwen2.5-VL have the same template.
-    tokenizer = tokenizer_of(QWEN_WORDS, texts, template_of("qwen2_5_vl"))
+    tokenizer = tokenizer_of(QWEN_WORDS, material, template_of("qwen2_5_vl"))
     config = Qwen2VLConfig(
         text_config=language(tokenizer, rope_parameters=QWEN_ROPE),
         vision_config=_qwen_vision(
@@ -187,7 +226,7 @@ def _qwen2_vl(folder: Path, texts: Sequence[str]) -> None:
     save(folder, Qwen2VLForConditionalGeneration(config), processor)
 
 
-def _qwen2_5_vl(folder: Path, texts: Sequence[str]) -> None:
+def _qwen2_5_vl(folder: Path, material: Material) -> None:
     from transformers import (
         Qwen2_5_VLConfig,
         Qwen2_5_VLForConditionalGeneration,
@@ -196,7 +235,7 @@ def _qwen2_5_vl(folder: Path, texts: Sequence[str]) -> None:
         Qwen2VLVideoProcessor,
     )
 
-    tokenizer = tokenizer_of(QWEN_WORDS, texts, template_of("qwen2_5_vl"))
+    tokenizer = tokenizer_of(QWEN_WORDS, material, template_of("qwen2_5_vl"))
     config = Qwen2_5_VLConfig(
         text_config=language(tokenizer, rope_parameters=QWEN_ROPE),
         vision_config=_qwen_vision(
@@ -215,7 +254,7 @@ def _qwen2_5_vl(folder: Path, texts: Sequence[str]) -> None:
     save(folder, Qwen2_5_VLForConditionalGeneration(config), processor)
 
 
-def _qwen3_vl(folder: Path, texts: Sequence[str]) -> None:
+def _qwen3_vl(folder: Path, material: Material) -> None:
     from transformers import (
         Qwen2VLImageProcessor,
         Qwen3VLConfig,
@@ -224,7 +263,7 @@ def _qwen3_vl(folder: Path, texts: Sequence[str]) -> None:
         Qwen3VLVideoProcessor,
     )
 
-    tokenizer = tokenizer_of(QWEN_WORDS, texts, template_of("qwen3_vl"))
+    tokenizer = tokenizer_of(QWEN_WORDS, material, template_of("qwen3_vl"))
     rope = {"rope_type": "default", "mrope_section": [4, 2, 2], "mrope_interleaved": True}
     config = Qwen3VLConfig(
         text_config=language(
@@ -247,6 +286,16 @@ def _qwen3_vl(folder: Path, texts: Sequence[str]) -> None:
     save(folder, Qwen3VLForConditionalGeneration(config), processor)
 
 
+# Of Idefics3; no ms-swift knows SmolVLM.
+IDEFICS3_IDS = {
+    "<|begin_of_text|>": 128_000,
+    "<|endoftext|>": 128_001,
+    "<fake_token_around_image>": 128_256,
+    "<image>": 128_257,
+    "<end_of_utterance>": 128_258,
+}
+
+
 def _splitting_words(begins: str) -> Words:
     """Idefics3 and SmolVLM say which part of a picture comes next."""
     parts = tuple(f"<row_{row}_col_{col}>" for row in range(1, 7) for col in range(1, 7))
@@ -264,6 +313,7 @@ def _splitting_words(begins: str) -> Words:
             "end_of_utterance_token": "<end_of_utterance>",
             "global_image_token": "<global-img>",
         },
+        ids=IDEFICS3_IDS,
     )
 
 
@@ -289,7 +339,7 @@ SPLITTING: Mapping[str, Any] = {
 SPLITTING_TOKENS = 4
 
 
-def _smolvlm(folder: Path, texts: Sequence[str]) -> None:
+def _smolvlm(folder: Path, material: Material) -> None:
     from transformers import (
         SmolVLMConfig,
         SmolVLMForConditionalGeneration,
@@ -298,7 +348,7 @@ def _smolvlm(folder: Path, texts: Sequence[str]) -> None:
         SmolVLMVideoProcessor,
     )
 
-    tokenizer = tokenizer_of(_splitting_words("<|im_start|>"), texts, template_of("smolvlm"))
+    tokenizer = tokenizer_of(_splitting_words("<|im_start|>"), material, template_of("smolvlm"))
     config = SmolVLMConfig(
         text_config={"model_type": "llama", **language(tokenizer)},
         vision_config=_splitting_vision(),
@@ -316,7 +366,7 @@ def _smolvlm(folder: Path, texts: Sequence[str]) -> None:
     save(folder, SmolVLMForConditionalGeneration(config), processor)
 
 
-def _idefics3(folder: Path, texts: Sequence[str]) -> None:
+def _idefics3(folder: Path, material: Material) -> None:
     from transformers import (
         Idefics3Config,
         Idefics3ForConditionalGeneration,
@@ -325,7 +375,7 @@ def _idefics3(folder: Path, texts: Sequence[str]) -> None:
     )
 
     words = _splitting_words("<|begin_of_text|>")
-    tokenizer = tokenizer_of(words, texts, template_of("idefics3"))
+    tokenizer = tokenizer_of(words, material, template_of("idefics3"))
     config = Idefics3Config(
         text_config={"model_type": "llama", **language(tokenizer)},
         vision_config=_splitting_vision(),
@@ -358,10 +408,15 @@ GEMMA_WORDS = Words(
     },
     spaces=True,
     begins="<bos>",
+    ids={
+        **{"<pad>": 0, "<eos>": 1, "<bos>": 2, "<unk>": 3},
+        **{"<start_of_turn>": 105, "<end_of_turn>": 106},
+        **{"<start_of_image>": 255_999, "<end_of_image>": 256_000, "<image_soft_token>": 262_144},
+    },
 )
 
 
-def _gemma3(folder: Path, texts: Sequence[str]) -> None:
+def _gemma3(folder: Path, material: Material) -> None:
     from transformers import (
         Gemma3Config,
         Gemma3ForConditionalGeneration,
@@ -369,7 +424,7 @@ def _gemma3(folder: Path, texts: Sequence[str]) -> None:
         Gemma3Processor,
     )
 
-    tokenizer = tokenizer_of(GEMMA_WORDS, texts, template_of("gemma3"))
+    tokenizer = tokenizer_of(GEMMA_WORDS, material, template_of("gemma3"))
     config = Gemma3Config(
         text_config=language(tokenizer, head_dim=16, sliding_window=512),
         vision_config={**_splitting_vision(), "vision_use_head": False},
@@ -396,7 +451,7 @@ LLAVA_WORDS = Words(
 )
 
 
-def _llava(folder: Path, texts: Sequence[str]) -> None:
+def _llava(folder: Path, material: Material) -> None:
     from transformers import (
         CLIPImageProcessor,
         LlavaConfig,
@@ -404,7 +459,7 @@ def _llava(folder: Path, texts: Sequence[str]) -> None:
         LlavaProcessor,
     )
 
-    tokenizer = tokenizer_of(LLAVA_WORDS, texts, template_of("llava"))
+    tokenizer = tokenizer_of(LLAVA_WORDS, material, template_of("llava"))
     config = LlavaConfig(
         text_config={"model_type": "llama", **language(tokenizer)},
         vision_config={"model_type": "clip_vision_model", **_splitting_vision()},
@@ -424,7 +479,7 @@ def _llava(folder: Path, texts: Sequence[str]) -> None:
     save(folder, LlavaForConditionalGeneration(config), processor)
 
 
-MAKERS: Mapping[str, Callable[[Path, Sequence[str]], None]] = {
+MAKERS: Mapping[str, Callable[[Path, Material], None]] = {
     "qwen2_vl": _qwen2_vl,
     "qwen2_5_vl": _qwen2_5_vl,
     "qwen3_vl": _qwen3_vl,

@@ -22,6 +22,9 @@ class PictureFamily:
     end: str
     swift: tuple[str, str] | None
     takes_system: bool = True
+    swift_batch: int = 2
+    """Rows in a batch of ms-swift's. Idefics3: its template puts no pictures of different sizes
+    into one."""
 
 
 FAMILIES: Sequence[PictureFamily] = (
@@ -29,7 +32,13 @@ FAMILIES: Sequence[PictureFamily] = (
     PictureFamily("qwen2_5_vl", "Qwen2.5-VL", "<|im_end|>", ("qwen2_5_vl", "qwen2_5_vl")),
     PictureFamily("qwen3_vl", "Qwen3-VL", "<|im_end|>", ("qwen3_vl", "qwen3_vl")),
     PictureFamily("smolvlm", "SmolVLM2", "<end_of_utterance>", None),
-    PictureFamily("idefics3", "Idefics3, SmolVLM", "<end_of_utterance>", ("idefics3", "idefics3")),
+    PictureFamily(
+        "idefics3",
+        "Idefics3, SmolVLM",
+        "<end_of_utterance>",
+        ("idefics3", "idefics3"),
+        swift_batch=1,
+    ),
     PictureFamily("gemma3", "Gemma 3", "<end_of_turn>", ("gemma3_vision", "gemma3_vision")),
     PictureFamily("llava", "LLaVA 1.5", "", ("llava1_5_hf", "llava1_5_hf")),
 )
