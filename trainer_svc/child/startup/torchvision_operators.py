@@ -37,22 +37,32 @@ SCHEMAS: Sequence[str] = (
     "qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
     "box_iou_rotated(Tensor boxes1, Tensor boxes2) -> Tensor",
     f"roi_align({_BOXES}, int sampling_ratio, bool aligned) -> Tensor",
-    "qroi_align(Tensor input, Tensor rois, float input_scale, int input_zero_point,"
-    " float rois_scale, int rois_zero_point, float spatial_scale, SymInt pooled_height,"
-    " SymInt pooled_width, int sampling_ratio, bool aligned) -> Tensor",
-    f"_roi_align_backward(Tensor grad, Tensor rois, {_GRADIENT}, {_SIZE}, int sampling_ratio,"
-    " bool aligned) -> Tensor",
+    (
+        "qroi_align(Tensor input, Tensor rois, float input_scale, int input_zero_point,"
+        " float rois_scale, int rois_zero_point, float spatial_scale, SymInt pooled_height,"
+        " SymInt pooled_width, int sampling_ratio, bool aligned) -> Tensor"
+    ),
+    (
+        f"_roi_align_backward(Tensor grad, Tensor rois, {_GRADIENT}, {_SIZE}, int sampling_ratio,"
+        " bool aligned) -> Tensor"
+    ),
     f"roi_pool({_BOXES}) -> (Tensor, Tensor)",
     f"_roi_pool_backward(Tensor grad, Tensor rois, Tensor argmax, {_GRADIENT}, {_SIZE}) -> Tensor",
     f"ps_roi_align({_BOXES}, int sampling_ratio) -> (Tensor, Tensor)",
-    f"_ps_roi_align_backward(Tensor grad, Tensor rois, Tensor channel_mapping, {_GRADIENT},"
-    f" int sampling_ratio, {_SIZE}) -> Tensor",
+    (
+        f"_ps_roi_align_backward(Tensor grad, Tensor rois, Tensor channel_mapping, {_GRADIENT},"
+        f" int sampling_ratio, {_SIZE}) -> Tensor"
+    ),
     f"ps_roi_pool({_BOXES}) -> (Tensor, Tensor)",
-    f"_ps_roi_pool_backward(Tensor grad, Tensor rois, Tensor channel_mapping, {_GRADIENT},"
-    f" {_SIZE}) -> Tensor",
+    (
+        f"_ps_roi_pool_backward(Tensor grad, Tensor rois, Tensor channel_mapping, {_GRADIENT},"
+        f" {_SIZE}) -> Tensor"
+    ),
     f"deform_conv2d({_CONVOLVED}, {_STRIDES}) -> Tensor",
-    f"_deform_conv2d_backward(Tensor grad, {_CONVOLVED}, {_STRIDES})"
-    " -> (Tensor, Tensor, Tensor, Tensor, Tensor)",
+    (
+        f"_deform_conv2d_backward(Tensor grad, {_CONVOLVED}, {_STRIDES})"
+        " -> (Tensor, Tensor, Tensor, Tensor, Tensor)"
+    ),
 )
 # A library's declarations live as long as the object does.
 _declared: list[Any] = []
@@ -100,7 +110,8 @@ def _declare() -> None:
 
     if _declared:
         return
-    library: Any = torch.library.Library("torchvision", "FRAGMENT")
+    make: Any = torch.library.Library  # untyped
+    library = make("torchvision", "FRAGMENT")
     for schema in SCHEMAS:
         name = schema.partition("(")[0]
         library.define(schema)

@@ -1,8 +1,9 @@
 """The environment variables that programs of ms-swift's environment get.
 
 Owns them: what is ours stays out, but for the startup folder, and what would
-change what ms-swift makes of its arguments. The hubs are closed where downloads are not allowed, git is unless
-the model may bring code, and what a run makes for itself lies in its own cache.
+change what ms-swift makes of its arguments. The hubs are closed where downloads
+are not allowed, git is unless the model may bring code, and what a run makes for
+itself lies in its own cache.
 """
 
 import os

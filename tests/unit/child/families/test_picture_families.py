@@ -31,45 +31,39 @@ def made(family: PictureFamily, tmp_path_factory: pytest.TempPathFactory) -> Pat
     return folder
 
 
-def encoded(folder: str, template: str) -> list[dict[str, Any]]:
-    """What the production code makes of each row: what is learnt, run by run, and how much of
-    it stands for pictures. `template` is put in the place of the model's own, if not empty."""
-    from trainer_svc.child.dialogue import as_chat
+def prepared(run_folder: str, template: str) -> list[dict[str, Any]]:
+    """What the production code makes of each row: what is learnt, stretch by stretch, and where
+    its pictures are. `template` is put in the place of the model's own, if not empty."""
     from trainer_svc.child.model import BaseModel
+    from trainer_svc.child.run_spec import read_run_spec
+    from trainer_svc.child.spool import Spool
     from trainer_svc.child.vlm import load_processor
     from trainer_svc.child.vlm_batches import PictureBatches
-    from trainer_svc.child.vlm_masks import PictureEncoder
+    from trainer_svc.child.vlm_prepare import prepare_pictures
 
-    root = Path(folder)
-    processor: Any = load_processor(BaseModel("tiny", "", root / "model"))
+    run = read_run_spec(Path(run_folder))
+    processor: Any = load_processor(BaseModel("tiny", "", Path(run.spec.model.name)))
     if template:
         processor.chat_template = template
-    encoder = PictureEncoder(processor, assistant_only=True)
+    cache = run.paths.cache
+    rows = prepare_pictures(run, processor, cache, Spool(cache.parent / "spool.jsonl")).train
     collate = PictureBatches(processor)
     seen = []
-    for row in picture_models.rows_of(root / "rows.jsonl"):
-        turns = row["messages"]
-        chat = as_chat([turn["role"] for turn in turns], [turn["content"] for turn in turns])
-        pictures = [root / name for name in row.get("images", [])]
-        made = encoder.encode_row(chat, 0, pictures)
-        labels = [
-            token if loss else -100
-            for token, loss in zip(made.encoded.input_ids, made.encoded.supervised, strict=True)
-        ]
-        names = [str(path) for path in pictures]
-        batch = collate([{"text": made.text, "pictures": names, "labels": labels}])
+    for row in rows:
+        batch = collate([row])
+        ids, labels = batch["input_ids"][0].tolist(), batch["labels"][0].tolist()
+        shows = [token in processor.image_token_ids for token in ids]
         seen.append(
             {
-                "turns": turns,
                 "learnt": [processor.tokenizer.decode(run) for run in runs_of(labels)],
-                "supervised": sum(made.encoded.supervised),
-                "same": batch["input_ids"][0].tolist() == made.encoded.input_ids,
-                "labels": batch["labels"][0].tolist() == labels,
-                "image_tokens": sum(
-                    token in processor.image_token_ids for token in made.encoded.input_ids
+                "pictures": len(row["pictures"]),
+                "shown": sum(shows),
+                "same": all(
+                    label in (-100, token) for label, token in zip(labels, ids, strict=True)
                 ),
-                "image_labels": sum(token in processor.image_token_ids for token in labels),
-                "pictures": len(pictures),
+                "shown_learnt": sum(
+                    label != -100 for label, shown in zip(labels, shows, strict=True) if shown
+                ),
             }
         )
     return seen
@@ -92,21 +86,21 @@ VARIANT = "{# a variant #}"
 
 @pytest.mark.parametrize("known", [True, False], ids=["published", "variant"])
 def test_only_what_the_assistant_says_is_learnt(
-    family: PictureFamily, made: Path, known: bool
+    family: PictureFamily, made: Path, tmp_path: Path, known: bool
 ) -> None:
     template = "" if known else VARIANT + picture_models.template_of(template_name(family))
 
-    rows = call_warm(encoded, str(made), template)
+    rows = call_warm(prepared, str(folder_for(tmp_path, made).path), template)
 
-    assert len(rows) > 25
-    for row in rows:
-        said = [turn["content"] for turn in row["turns"] if turn["role"] == "assistant"]
-        expected = [f"{words}{family.end}" for words in said]
-        assert [words.strip() for words in row["learnt"]] == expected
-        assert (row["image_tokens"] > 0) == (row["pictures"] > 0)
-        assert row["image_labels"] == 0
+    given = list(picture_models.rows_of(made / "rows.jsonl"))
+    assert len(rows) == len(given) > 25
+    for row, source in zip(rows, given, strict=True):
+        said = [turn["content"] for turn in source["messages"] if turn["role"] == "assistant"]
+        assert [words.strip() for words in row["learnt"]] == [f"{one}{family.end}" for one in said]
+        assert row["pictures"] == len(source.get("images", []))
+        assert (row["shown"] > 0) == (row["pictures"] > 0)
+        assert row["shown_learnt"] == 0
         assert row["same"]
-        assert row["labels"]
 
 
 def template_name(family: PictureFamily) -> str:

@@ -127,7 +127,9 @@ def test_the_shipped_recipe_trains_a_tiny_model_of_its_family(tmp_path: Path) ->
         "output_dir": "out",
         "resources": {"gpu_ids": ["0"]},
         "hyperparameters": {
-            "max_steps": 3, "gradient_accumulation_steps": 2, "logging_steps": 1,
+            "max_steps": 3,
+            "gradient_accumulation_steps": 2,
+            "logging_steps": 1,
             "learning_rate": 1e-2,  # so that three steps show
         },
     }

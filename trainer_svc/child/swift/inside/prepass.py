@@ -6,8 +6,9 @@ template and processor are made from the very arguments that training gets, so
 what it says of a row is what training would make of it. Each part's verdicts
 are a JSON Lines file: first {"versions", "rows", "blind"}, then a line for each
 row, [tokens, supervised tokens, fate, why]. "blind" says why rows could not be
-looked at, if so: a template may need the model itself, which is not loaded here. With --pictures it first asks whether the model reads any, and
-ends with an exit code of its own where it does not.
+looked at, if so: a template may need the model itself, which is not loaded here.
+With --pictures it first asks whether the model reads any, and ends with an exit
+code of its own where it does not.
 
 Says in its output when it is ready to be asked; everything slow to import is
 imported before that.
