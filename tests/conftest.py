@@ -8,6 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 
+# First: from now on torchvision can be imported here, whatever build it is of.
+import trainer_svc.child  # noqa: F401
 from tests.support.postgres import fresh_database, postgres_server
 
 # Several training processes share the cores: threads that spin while they wait would

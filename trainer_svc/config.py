@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import re
 import socket
+from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
 from pydantic import Field, field_validator
 from tunewright.wire.names import TRAINER_ID_PATTERN
 
 from svckit.config import ServiceConfig, service_settings, split_address
+from svckit.spec import Backend
 from trainer_svc.domain.command import DEFAULT_COMMANDS, CommandTable
+from trainer_svc.domain.families import Environment
 from trainer_svc.supervisor.processes import BOOT_ID_FILE
 from trainer_svc.supervisor.settings import Settings
-from trainer_svc.supervisor.swift_environment import find_swift
+from trainer_svc.supervisor.swift_environment import (
+    SwiftEnvironment,
+    find_swift,
+    own_environment,
+)
 from trainer_svc.supervisor.system_info import missing_backends
 
 _NAME_CHARS_MAX = 63
@@ -139,9 +146,17 @@ class TrainerConfig(ServiceConfig):
             run_retention_seconds=self.run_retention_seconds,
             commands=DEFAULT_COMMANDS if commands is None else commands,
             missing_backends=missing_backends(why_no_swift) if commands is None else {},
+            environments=_environments(swift),
             swift=swift,
             trust_remote_code_models=frozenset(map(_model_name, self.trust_remote_code_models)),
         )
+
+
+def _environments(swift: SwiftEnvironment | None) -> Mapping[Backend, Environment]:
+    environments = {Backend.QLORA: own_environment()}
+    if swift is not None:
+        environments[Backend.SWIFT] = swift.environment
+    return environments
 
 
 def _folder(path: Path) -> Path:

@@ -11,13 +11,16 @@ from tunewright.wire.names import job_name, trainer_name
 from tunewright.wire.times import timestamp
 
 from scheduler_svc.converters.text import line, lines
-from scheduler_svc.domain.fleet import Capabilities, Gpu, Host
+from scheduler_svc.domain.fleet import Capabilities, FamilySupport, FeatureSupport, Gpu, Host
 from scheduler_svc.domain.job import JobId
 from svckit.spec import Backend
 
 GPUS_MAX = 64
 _PIDS_MAX = 256
 _BACKENDS_MAX = 16
+_FAMILIES_MAX = 256
+_FEATURES_MAX = 64
+_PACKAGES_MAX = 16
 
 
 def trainer_message(host: Host) -> trainer_pb2.Trainer:
@@ -50,6 +53,25 @@ def capabilities_message(capabilities: Capabilities) -> trainer_pb2.TrainerCapab
         artifact_store=capabilities.artifact_store,
         missing_backends=dict(capabilities.missing_backends),
         backend_versions=dict(capabilities.backend_versions),
+        backend_notes=dict(capabilities.backend_notes),
+        families=[
+            trainer_pb2.FamilySupport(
+                family=one.family,
+                backend=spec_pb2.Backend.Value(one.backend),
+                reads_pictures=one.reads_pictures,
+                missing_packages=one.missing_packages,
+                unsupported=one.unsupported,
+            )
+            for one in capabilities.families
+        ],
+        features=[
+            trainer_pb2.FeatureSupport(
+                feature=one.feature,
+                backend=spec_pb2.Backend.Value(one.backend),
+                missing_packages=one.missing_packages,
+            )
+            for one in capabilities.features
+        ],
     )
 
 
@@ -69,7 +91,34 @@ def capabilities_of(message: trainer_pb2.TrainerCapabilities) -> Capabilities:
             line(name): line(version)
             for name, version in list(message.backend_versions.items())[:16]
         },
+        backend_notes={
+            line(name): lines(note, 1024) for name, note in list(message.backend_notes.items())[:16]
+        },
+        families=tuple(
+            FamilySupport(
+                family=line(one.family),
+                backend=numbers[one.backend].value,
+                reads_pictures=one.reads_pictures,
+                missing_packages=_packages(one.missing_packages),
+                unsupported=line(one.unsupported),
+            )
+            for one in message.families[:_FAMILIES_MAX]
+            if one.backend in numbers
+        ),
+        features=tuple(
+            FeatureSupport(
+                feature=line(one.feature),
+                backend=numbers[one.backend].value,
+                missing_packages=_packages(one.missing_packages),
+            )
+            for one in message.features[:_FEATURES_MAX]
+            if one.backend in numbers
+        ),
     )
+
+
+def _packages(names: Iterable[str]) -> tuple[str, ...]:
+    return tuple(map(line, list(names)[:_PACKAGES_MAX]))
 
 
 def gpus_of(messages: Iterable[trainer_pb2.Gpu]) -> tuple[Gpu, ...]:

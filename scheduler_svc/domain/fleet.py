@@ -39,6 +39,26 @@ class Gpu:
 
 
 @dataclass(frozen=True, slots=True)
+class FamilySupport:
+    """Whether a backend trains a family of models; see trainer.proto."""
+
+    family: str
+    backend: str
+    reads_pictures: bool = False
+    missing_packages: tuple[str, ...] = ()
+    unsupported: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureSupport:
+    """Whether a backend can use something; see trainer.proto."""
+
+    feature: str
+    backend: str
+    missing_packages: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Capabilities:
     """What a trainer told of itself when it registered; see trainer.proto."""
 
@@ -48,6 +68,9 @@ class Capabilities:
     artifact_store: str = ""
     missing_backends: Mapping[str, str] = field(default_factory=dict)
     backend_versions: Mapping[str, str] = field(default_factory=dict)
+    backend_notes: Mapping[str, str] = field(default_factory=dict)
+    families: tuple[FamilySupport, ...] = ()
+    features: tuple[FeatureSupport, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

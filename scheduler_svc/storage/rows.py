@@ -12,7 +12,13 @@ from datetime import datetime
 from typing import Any
 
 from scheduler_svc.domain.failure import Failure, FailureCause
-from scheduler_svc.domain.fleet import Capabilities, Gpu, Trainer
+from scheduler_svc.domain.fleet import (
+    Capabilities,
+    FamilySupport,
+    FeatureSupport,
+    Gpu,
+    Trainer,
+)
 from scheduler_svc.domain.job import Attempt, Job, JobId, JobOutput, Progress, TrainerId
 from scheduler_svc.domain.requirement import Requirement
 from scheduler_svc.domain.states import JobState
@@ -152,8 +158,6 @@ def trainer_values(trainer: Trainer) -> dict[str, Any]:
 
 def trainer_of(row: Row) -> Trainer:
     """The record in a row of trainers."""
-    told = json.loads(row["capabilities"])
-    backends = tuple(Backend(one) for one in told.pop("backends"))
     gpus = [
         Gpu(**{**one, "foreign_pids": tuple(one["foreign_pids"])})
         for one in json.loads(row["gpus"])
@@ -164,7 +168,7 @@ def trainer_of(row: Row) -> Trainer:
         incarnation=row["incarnation"],
         boot_id=row["boot_id"],
         workspace_uuid=row["workspace_uuid"],
-        capabilities=Capabilities(backends, **told),
+        capabilities=_capabilities_of(row["capabilities"]),
         create_time=row["create_time"],
         gpus=tuple(gpus),
         cordoned=row["cordoned"],
@@ -173,6 +177,17 @@ def trainer_of(row: Row) -> Trainer:
         heartbeat_time=row["heartbeat_time"],
         disk_bytes_free=row["disk_bytes_free"],
     )
+
+
+def _capabilities_of(text: str) -> Capabilities:
+    """From JSON; an older version stored fewer of the fields."""
+    fields = json.loads(text)
+    for name, kind in (("families", FamilySupport), ("features", FeatureSupport)):
+        fields[name] = tuple(
+            kind(**{**one, "missing_packages": tuple(one["missing_packages"])})
+            for one in fields.get(name, ())
+        )
+    return Capabilities(tuple(Backend(one) for one in fields.pop("backends")), **fields)
 
 
 def progress_text(progress: Progress) -> str:

@@ -20,7 +20,7 @@ _VERSIONS: Mapping[str, int] = MappingProxyType(
         "llm-swift": 1,
         "tiny-cpu-qlora": 1,
         "tiny-cpu-swift": 1,
-        "vlm-swift": 1,
+        "vlm-swift": 2,
     }
 )
 

@@ -44,7 +44,7 @@ HINTS: dict[Cause, str] = {
 @dataclass(frozen=True)
 class Message:
     """A pattern, searched without regard to case, the cause it stands for, and a hint where
-    the cause's own says too little."""
+    the cause's own says too little. The hint may name what the pattern's groups found."""
 
     pattern: str
     cause: Cause
@@ -79,7 +79,20 @@ MESSAGES: Sequence[Message] = (
     Message(
         r"Failed to automatically match `model_type`",
         Cause.CONFIG_INVALID,
-        "Set swift.model_type to one of the types that the message names.",
+        "Set swift.model_type (--swift model_type=NAME) to one of the types that the message"
+        " names.",
+    ),
+    Message(
+        r"Failed to automatically match `template_type`",
+        Cause.CONFIG_INVALID,
+        "Choose the template with swift.template (--swift template=NAME), one of those that the"
+        " message names; swift.model_type alone does not settle it.",
+    ),
+    Message(
+        r"is not supported because no suitable `model_type` was found",
+        Cause.CONFIG_INVALID,
+        "Set swift.model_type (--swift model_type=NAME) if this version of ms-swift has a type for"
+        " the model; else train it with the qlora backend.",
     ),
     Message(
         r"model_type: '.*' not in \[",
@@ -122,6 +135,12 @@ MESSAGES: Sequence[Message] = (
         'Name modules that the model has in target_modules, or use ["all-linear"].',
     ),
     Message(
+        r"Sizes of tensors must match except in dimension",
+        Cause.CONFIG_INVALID,
+        "If the rows have pictures, set per_device_train_batch_size and per_device_eval_batch_size"
+        " to 1: for some models ms-swift cannot put pictures of different sizes into one batch.",
+    ),
+    Message(
         r"requires a flash attention implementation",
         Cause.CONFIG_INVALID,
         "Set packing to false, or install flash attention in ms-swift's environment and use a GPU.",
@@ -135,7 +154,18 @@ MESSAGES: Sequence[Message] = (
         r"|Temporary failure in name resolution|httpx2?\.(Connect|Read|Pool)\w+",
         Cause.NETWORK,
     ),
-    Message(r"ModuleNotFoundError|No module named|ImportError", Cause.ENVIRONMENT_INVALID),
+    Message(
+        r"The '(?P<package>[\w.-]+)' distribution was not found",
+        Cause.ENVIRONMENT_INVALID,
+        "Install {package} in ms-swift's environment (that of the trainer's --swift-python).",
+    ),
+    Message(
+        r"No module named '(?P<package>\w+)",
+        Cause.ENVIRONMENT_INVALID,
+        "Install what brings the module {package} in the environment that the job ran in: for the"
+        " swift backend, that of the trainer's --swift-python.",
+    ),
+    Message(r"ModuleNotFoundError|ImportError|PackageNotFoundError", Cause.ENVIRONMENT_INVALID),
 )
 
 _COMPILED = [(re.compile(row.pattern, re.IGNORECASE), row) for row in MESSAGES]
@@ -163,20 +193,26 @@ class SeenException:
 
 def cause_of(text: str) -> Cause | None:
     """The cause that a message stands for; None if no row knows it."""
-    row = _row_of(text)
-    return row.cause if row is not None else None
+    found = _found(text)
+    return found[0].cause if found is not None else None
 
 
 def hint_of(cause: Cause, text: str) -> str:
     """What to do about a failure of `cause` with that message."""
-    row = _row_of(text)
-    if row is not None and row.cause is cause and row.hint:
-        return row.hint
+    found = _found(text)
+    if found is not None and found[0].cause is cause and found[0].hint:
+        row, match = found
+        return row.hint.format(**match.groupdict())
     return HINTS[cause]
 
 
-def _row_of(text: str) -> Message | None:
-    return next((row for pattern, row in _COMPILED if pattern.search(text)), None)
+def _found(text: str) -> tuple[Message, re.Match[str]] | None:
+    """The first row that knows the text."""
+    for pattern, row in _COMPILED:
+        match = pattern.search(text)
+        if match is not None:
+            return row, match
+    return None
 
 
 def worker_was_killed(tail: str) -> bool:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from svckit.spec import Backend
 from trainer_svc.domain.command import DEFAULT_COMMANDS, CommandTable
+from trainer_svc.domain.families import Environment
 from trainer_svc.supervisor.swift_environment import SwiftEnvironment
 
 
@@ -34,6 +35,8 @@ class Settings:
     commands: CommandTable = field(default_factory=lambda: DEFAULT_COMMANDS)
     missing_backends: Mapping[Backend, str] = field(default_factory=dict)
     """Why a backend of the table, or one that is known, cannot run here."""
+    environments: Mapping[Backend, Environment] = field(default_factory=dict)
+    """What is installed where each backend trains; left out: not looked at."""
     swift: SwiftEnvironment | None = None
     trust_remote_code_models: frozenset[str] = frozenset()
     """Names, as a spec gives them, of models whose own code an administrator allowed."""

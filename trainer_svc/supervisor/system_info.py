@@ -11,7 +11,7 @@ import platform
 import re
 import shutil
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -22,6 +22,7 @@ from tunewright.wire.times import timestamp
 
 from svckit.spec import Backend
 from trainer_svc.domain.command import DEFAULT_COMMANDS, REQUIRED_LIBRARIES
+from trainer_svc.domain.families import families_of, features_of
 from trainer_svc.supervisor.host import Host
 from trainer_svc.supervisor.settings import Settings
 from trainer_svc.supervisor.swift_environment import DISTRIBUTION
@@ -42,6 +43,8 @@ LIBRARIES = (
     "grpcio",
     "protobuf",
 )
+# Jobs prepare for it: trainer_svc/child/startup/torchvision_operators.py.
+DECLARED_ONLY = "torchvision {}: its compiled operators are not there; pictures work without them"
 _CUDA_LINE = re.compile(r"^cuda(?:\s*:[^=]+)?\s*=\s*['\"]([^'\"]+)['\"]", re.MULTILINE)
 
 
@@ -95,7 +98,36 @@ def capabilities_of(
         artifact_store=artifact_store,
         missing_backends={str(one): why for one, why in settings.missing_backends.items()},
         backend_versions={str(Backend.SWIFT): settings.swift.version} if settings.swift else {},
+        families=[one for backend in able for one in _families(backend, settings)],
+        features=[one for backend in able for one in _features(backend, settings)],
+        backend_notes={
+            str(backend): DECLARED_ONLY.format(settings.environments[backend].torchvision)
+            for backend in able
+            if backend in settings.environments and settings.environments[backend].torchvision
+        },
     )
+
+
+def _families(backend: Backend, settings: Settings) -> Iterator[trainer_pb2.FamilySupport]:
+    environment = settings.environments.get(backend)
+    for one in families_of(backend, environment) if environment else ():
+        yield trainer_pb2.FamilySupport(
+            family=one.family.title,
+            backend=spec_pb2.Backend.Value(backend),
+            reads_pictures=one.family.reads_pictures,
+            missing_packages=one.missing_packages,
+            unsupported=one.unsupported,
+        )
+
+
+def _features(backend: Backend, settings: Settings) -> Iterator[trainer_pb2.FeatureSupport]:
+    environment = settings.environments.get(backend)
+    for one in features_of(environment) if environment else ():
+        yield trainer_pb2.FeatureSupport(
+            feature=one.feature,
+            backend=spec_pb2.Backend.Value(backend),
+            missing_packages=one.missing_packages,
+        )
 
 
 def system_info(

@@ -20,6 +20,7 @@ import psutil
 from tests.unit.child.run_folders import RunFolder
 
 PRELOADED = [
+    "trainer_svc.child",  # first: it makes torchvision importable
     "datasets",
     "peft",
     "bitsandbytes",

@@ -20,7 +20,7 @@ CONTENTS = {
     "llm-swift": (1, "ff7d941a43d572c9"),
     "tiny-cpu-qlora": (1, "c47d4f54e1402530"),
     "tiny-cpu-swift": (1, "d402687b4745f1da"),
-    "vlm-swift": (1, "558e617732914843"),
+    "vlm-swift": (2, "5f240cd5a717b6d6"),
 }
 # The one fixed way, word by word; ms-swift 4 calls --train_type --tuner_type.
 SEED_COMMAND = [

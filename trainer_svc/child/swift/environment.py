@@ -1,8 +1,9 @@
 """The environment variables that programs of ms-swift's environment get.
 
-Owns them: what is ours stays out, and what would change what ms-swift makes of
-its arguments. The hubs are closed where downloads are not allowed, git is unless
-the model may bring code, and what a run makes for itself lies in its own cache.
+Owns them: what is ours stays out, but for the startup folder, and what would
+change what ms-swift makes of its arguments. The hubs are closed where downloads
+are not allowed, git is unless the model may bring code, and what a run makes for
+itself lies in its own cache.
 """
 
 import os
@@ -10,10 +11,13 @@ import socket
 from collections.abc import Mapping
 from pathlib import Path
 
+from trainer_svc.child import startup
 from trainer_svc.child.run_spec import RunSpec
 
 # They would make another Python look for its libraries among ours.
 _OURS = ("PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP", "VIRTUAL_ENV", "__PYVENV_LAUNCHER__")
+# What its Python does first, in every process of it (startup/sitecustomize.py).
+STARTUP = Path(startup.__path__[0])
 # They would make several processes, or another world, of a run.
 _OF_A_CLUSTER = (
     *("NPROC_PER_NODE", "NNODES", "NODE_RANK", "MASTER_ADDR", "MASTER_PORT"),
@@ -54,6 +58,7 @@ def _common(run: RunSpec, cache: Path, uses_hub: bool) -> dict[str, str]:
     left_out = {*_OURS, *_OF_A_CLUSTER, *_OF_PICTURES, *(() if uses_hub else _TOKENS)}
     environment = {name: value for name, value in inherited.items() if name not in left_out}
     environment |= {
+        "PYTHONPATH": str(STARTUP),
         "PYTHONUNBUFFERED": "1",
         "PYTHONIOENCODING": "utf-8:backslashreplace",
         "TOKENIZERS_PARALLELISM": "false",

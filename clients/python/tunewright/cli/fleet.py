@@ -11,6 +11,7 @@ from tunewright.cli import words
 from tunewright.cli.exits import ExitCode
 from tunewright.cli.options import Address, AsJson, TrainerName, client_for
 from tunewright.cli.output import json_line, note, print_fields, print_table, say
+from tunewright.cli.trainable import family_fields, missing_packages
 from tunewright.fields import enum_short_name
 from tunewright.fleet import HostInfo
 from tunewright.v1 import trainer_pb2, trainer_service_pb2
@@ -121,6 +122,10 @@ def _page(trainer: trainer_pb2.Trainer) -> Iterator[tuple[str, str]]:
         yield "backends", ", ".join(names)
     for backend, why in sorted(capabilities.missing_backends.items()):
         yield f"no {backend.removeprefix('BACKEND_').lower()}", why
+    yield from family_fields(capabilities)
+    for backend, packages in sorted(missing_packages(capabilities).items()):
+        for package, wanted_by in packages.items():
+            yield f"{backend} lacks", f"{package}, for {', '.join(wanted_by)}"
     yield "CPU slots", f"{trainer.cpu_slots_used} of {capabilities.cpu_slots} taken"
     yield from _gpu_fields(trainer.gpus)
     yield "jobs", ", ".join(trainer.jobs)

@@ -26,7 +26,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from tunewright.v1 import spec_pb2 as tunewright_dot_v1_dot_spec__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1btunewright/v1/trainer.proto\x12\rtunewright.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18tunewright/v1/spec.proto\"\x94\x02\n\x03Gpu\x12\x0e\n\x06gpu_id\x18\x01 \x01(\t\x12\x0c\n\x04uuid\x18\x02 \x01(\t\x12\x14\n\x0cproduct_name\x18\x03 \x01(\t\x12\x1a\n\x12memory_bytes_total\x18\x04 \x01(\x03\x12\x19\n\x11memory_bytes_used\x18\x05 \x01(\x03\x12\x1b\n\x13utilization_percent\x18\x06 \x01(\x05\x12 \n\x13temperature_celsius\x18\x07 \x01(\x05H\x00\x88\x01\x01\x12\x18\n\x0bpower_watts\x18\x08 \x01(\x01H\x01\x88\x01\x01\x12\x14\n\x0c\x66oreign_pids\x18\t \x03(\x03\x12\x0b\n\x03job\x18\n \x01(\tB\x16\n\x14_temperature_celsiusB\x0e\n\x0c_power_watts\"\x91\x03\n\x13TrainerCapabilities\x12(\n\x08\x62\x61\x63kends\x18\x01 \x03(\x0e\x32\x16.tunewright.v1.Backend\x12\x11\n\tcpu_slots\x18\x02 \x01(\x05\x12\x0f\n\x07version\x18\x03 \x01(\t\x12\x16\n\x0e\x61rtifact_store\x18\x04 \x01(\t\x12Q\n\x10missing_backends\x18\x05 \x03(\x0b\x32\x37.tunewright.v1.TrainerCapabilities.MissingBackendsEntry\x12Q\n\x10\x62\x61\x63kend_versions\x18\x06 \x03(\x0b\x32\x37.tunewright.v1.TrainerCapabilities.BackendVersionsEntry\x1a\x36\n\x14MissingBackendsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a\x36\n\x14\x42\x61\x63kendVersionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xe6\x02\n\x07Trainer\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\x12*\n\x05state\x18\x03 \x01(\x0e\x32\x1b.tunewright.v1.TrainerState\x12\x10\n\x08\x63ordoned\x18\x04 \x01(\x08\x12\x38\n\x0c\x63\x61pabilities\x18\x05 \x01(\x0b\x32\".tunewright.v1.TrainerCapabilities\x12 \n\x04gpus\x18\x06 \x03(\x0b\x32\x12.tunewright.v1.Gpu\x12\x16\n\x0e\x63pu_slots_used\x18\x07 \x01(\x05\x12\x0c\n\x04jobs\x18\x08 \x03(\t\x12/\n\x0b\x63reate_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x0eheartbeat_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x17\n\x0f\x64isk_bytes_free\x18\x0b \x01(\x03*y\n\x0cTrainerState\x12\x1d\n\x19TRAINER_STATE_UNSPECIFIED\x10\x00\x12\x17\n\x13TRAINER_STATE_READY\x10\x01\x12\x19\n\x15TRAINER_STATE_SUSPECT\x10\x02\x12\x16\n\x12TRAINER_STATE_LOST\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1btunewright/v1/trainer.proto\x12\rtunewright.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18tunewright/v1/spec.proto\"\x94\x02\n\x03Gpu\x12\x0e\n\x06gpu_id\x18\x01 \x01(\t\x12\x0c\n\x04uuid\x18\x02 \x01(\t\x12\x14\n\x0cproduct_name\x18\x03 \x01(\t\x12\x1a\n\x12memory_bytes_total\x18\x04 \x01(\x03\x12\x19\n\x11memory_bytes_used\x18\x05 \x01(\x03\x12\x1b\n\x13utilization_percent\x18\x06 \x01(\x05\x12 \n\x13temperature_celsius\x18\x07 \x01(\x05H\x00\x88\x01\x01\x12\x18\n\x0bpower_watts\x18\x08 \x01(\x01H\x01\x88\x01\x01\x12\x14\n\x0c\x66oreign_pids\x18\t \x03(\x03\x12\x0b\n\x03job\x18\n \x01(\tB\x16\n\x14_temperature_celsiusB\x0e\n\x0c_power_watts\"\xf4\x04\n\x13TrainerCapabilities\x12(\n\x08\x62\x61\x63kends\x18\x01 \x03(\x0e\x32\x16.tunewright.v1.Backend\x12\x11\n\tcpu_slots\x18\x02 \x01(\x05\x12\x0f\n\x07version\x18\x03 \x01(\t\x12\x16\n\x0e\x61rtifact_store\x18\x04 \x01(\t\x12Q\n\x10missing_backends\x18\x05 \x03(\x0b\x32\x37.tunewright.v1.TrainerCapabilities.MissingBackendsEntry\x12Q\n\x10\x62\x61\x63kend_versions\x18\x06 \x03(\x0b\x32\x37.tunewright.v1.TrainerCapabilities.BackendVersionsEntry\x12.\n\x08\x66\x61milies\x18\x07 \x03(\x0b\x32\x1c.tunewright.v1.FamilySupport\x12/\n\x08\x66\x65\x61tures\x18\x08 \x03(\x0b\x32\x1d.tunewright.v1.FeatureSupport\x12K\n\rbackend_notes\x18\t \x03(\x0b\x32\x34.tunewright.v1.TrainerCapabilities.BackendNotesEntry\x1a\x36\n\x14MissingBackendsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a\x36\n\x14\x42\x61\x63kendVersionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a\x33\n\x11\x42\x61\x63kendNotesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x8f\x01\n\rFamilySupport\x12\x0e\n\x06\x66\x61mily\x18\x01 \x01(\t\x12\'\n\x07\x62\x61\x63kend\x18\x02 \x01(\x0e\x32\x16.tunewright.v1.Backend\x12\x16\n\x0ereads_pictures\x18\x03 \x01(\x08\x12\x18\n\x10missing_packages\x18\x04 \x03(\t\x12\x13\n\x0bunsupported\x18\x05 \x01(\t\"d\n\x0e\x46\x65\x61tureSupport\x12\x0f\n\x07\x66\x65\x61ture\x18\x01 \x01(\t\x12\'\n\x07\x62\x61\x63kend\x18\x02 \x01(\x0e\x32\x16.tunewright.v1.Backend\x12\x18\n\x10missing_packages\x18\x03 \x03(\t\"\xe6\x02\n\x07Trainer\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\x12*\n\x05state\x18\x03 \x01(\x0e\x32\x1b.tunewright.v1.TrainerState\x12\x10\n\x08\x63ordoned\x18\x04 \x01(\x08\x12\x38\n\x0c\x63\x61pabilities\x18\x05 \x01(\x0b\x32\".tunewright.v1.TrainerCapabilities\x12 \n\x04gpus\x18\x06 \x03(\x0b\x32\x12.tunewright.v1.Gpu\x12\x16\n\x0e\x63pu_slots_used\x18\x07 \x01(\x05\x12\x0c\n\x04jobs\x18\x08 \x03(\t\x12/\n\x0b\x63reate_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x0eheartbeat_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x17\n\x0f\x64isk_bytes_free\x18\x0b \x01(\x03*y\n\x0cTrainerState\x12\x1d\n\x19TRAINER_STATE_UNSPECIFIED\x10\x00\x12\x17\n\x13TRAINER_STATE_READY\x10\x01\x12\x19\n\x15TRAINER_STATE_SUSPECT\x10\x02\x12\x16\n\x12TRAINER_STATE_LOST\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,16 +37,24 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_TRAINERCAPABILITIES_MISSINGBACKENDSENTRY']._serialized_options = b'8\001'
   _globals['_TRAINERCAPABILITIES_BACKENDVERSIONSENTRY']._loaded_options = None
   _globals['_TRAINERCAPABILITIES_BACKENDVERSIONSENTRY']._serialized_options = b'8\001'
-  _globals['_TRAINERSTATE']._serialized_start=1149
-  _globals['_TRAINERSTATE']._serialized_end=1270
+  _globals['_TRAINERCAPABILITIES_BACKENDNOTESENTRY']._loaded_options = None
+  _globals['_TRAINERCAPABILITIES_BACKENDNOTESENTRY']._serialized_options = b'8\001'
+  _globals['_TRAINERSTATE']._serialized_start=1624
+  _globals['_TRAINERSTATE']._serialized_end=1745
   _globals['_GPU']._serialized_start=106
   _globals['_GPU']._serialized_end=382
   _globals['_TRAINERCAPABILITIES']._serialized_start=385
-  _globals['_TRAINERCAPABILITIES']._serialized_end=786
-  _globals['_TRAINERCAPABILITIES_MISSINGBACKENDSENTRY']._serialized_start=676
-  _globals['_TRAINERCAPABILITIES_MISSINGBACKENDSENTRY']._serialized_end=730
-  _globals['_TRAINERCAPABILITIES_BACKENDVERSIONSENTRY']._serialized_start=732
-  _globals['_TRAINERCAPABILITIES_BACKENDVERSIONSENTRY']._serialized_end=786
-  _globals['_TRAINER']._serialized_start=789
-  _globals['_TRAINER']._serialized_end=1147
+  _globals['_TRAINERCAPABILITIES']._serialized_end=1013
+  _globals['_TRAINERCAPABILITIES_MISSINGBACKENDSENTRY']._serialized_start=850
+  _globals['_TRAINERCAPABILITIES_MISSINGBACKENDSENTRY']._serialized_end=904
+  _globals['_TRAINERCAPABILITIES_BACKENDVERSIONSENTRY']._serialized_start=906
+  _globals['_TRAINERCAPABILITIES_BACKENDVERSIONSENTRY']._serialized_end=960
+  _globals['_TRAINERCAPABILITIES_BACKENDNOTESENTRY']._serialized_start=962
+  _globals['_TRAINERCAPABILITIES_BACKENDNOTESENTRY']._serialized_end=1013
+  _globals['_FAMILYSUPPORT']._serialized_start=1016
+  _globals['_FAMILYSUPPORT']._serialized_end=1159
+  _globals['_FEATURESUPPORT']._serialized_start=1161
+  _globals['_FEATURESUPPORT']._serialized_end=1261
+  _globals['_TRAINER']._serialized_start=1264
+  _globals['_TRAINER']._serialized_end=1622
 # @@protoc_insertion_point(module_scope)

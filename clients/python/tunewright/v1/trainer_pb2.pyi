@@ -162,12 +162,35 @@ class TrainerCapabilities(_message.Message):
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
+    @_typing.final
+    class BackendNotesEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     BACKENDS_FIELD_NUMBER: _builtins.int
     CPU_SLOTS_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
     ARTIFACT_STORE_FIELD_NUMBER: _builtins.int
     MISSING_BACKENDS_FIELD_NUMBER: _builtins.int
     BACKEND_VERSIONS_FIELD_NUMBER: _builtins.int
+    FAMILIES_FIELD_NUMBER: _builtins.int
+    FEATURES_FIELD_NUMBER: _builtins.int
+    BACKEND_NOTES_FIELD_NUMBER: _builtins.int
     cpu_slots: _builtins.int
     """Jobs that it runs at once on the CPU."""
     version: _builtins.str
@@ -190,6 +213,25 @@ class TrainerCapabilities(_message.Message):
         "4.6.0"), where the command depends on it.
         """
 
+    @_builtins.property
+    def families(self) -> _containers.RepeatedCompositeFieldContainer[Global___FamilySupport]:
+        """Which families of models each backend can train here, those that it cannot
+        included. Set by the trainer from what is installed in the backend's own
+        environment; at most 256.
+        """
+
+    @_builtins.property
+    def features(self) -> _containers.RepeatedCompositeFieldContainer[Global___FeatureSupport]:
+        """Which ways of training and kinds of tokenizer files each backend can use
+        here. Set by the trainer; at most 64.
+        """
+
+    @_builtins.property
+    def backend_notes(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """What should be known of a backend that works, by its name
+        ("BACKEND_QLORA"): that torchvision lacks its compiled operators.
+        """
+
     def __init__(
         self,
         *,
@@ -199,14 +241,97 @@ class TrainerCapabilities(_message.Message):
         artifact_store: _builtins.str = ...,
         missing_backends: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         backend_versions: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        families: _abc.Iterable[Global___FamilySupport] | None = ...,
+        features: _abc.Iterable[Global___FeatureSupport] | None = ...,
+        backend_notes: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifact_store", b"artifact_store", "backend_versions", b"backend_versions", "backends", b"backends", "cpu_slots", b"cpu_slots", "missing_backends", b"missing_backends", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifact_store", b"artifact_store", "backend_notes", b"backend_notes", "backend_versions", b"backend_versions", "backends", b"backends", "cpu_slots", b"cpu_slots", "families", b"families", "features", b"features", "missing_backends", b"missing_backends", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___TrainerCapabilities: _TypeAlias = TrainerCapabilities  # noqa: Y015
+
+@_typing.final
+class FamilySupport(_message.Message):
+    """Whether a backend can train the models of a family on a trainer."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FAMILY_FIELD_NUMBER: _builtins.int
+    BACKEND_FIELD_NUMBER: _builtins.int
+    READS_PICTURES_FIELD_NUMBER: _builtins.int
+    MISSING_PACKAGES_FIELD_NUMBER: _builtins.int
+    UNSUPPORTED_FIELD_NUMBER: _builtins.int
+    family: _builtins.str
+    """The family, as docs/models.md names it ("Qwen2.5-VL")."""
+    backend: _spec_pb2.Backend.ValueType
+    """With which backend."""
+    reads_pictures: _builtins.bool
+    """Whether its models read pictures; else text alone."""
+    unsupported: _builtins.str
+    """Why the backend cannot train the family whatever is installed; empty if it
+    can.
+    """
+    @_builtins.property
+    def missing_packages(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Packages that would have to be installed, or upgraded, in the backend's
+        environment first. Empty: nothing is missing. At most 16.
+        """
+
+    def __init__(
+        self,
+        *,
+        family: _builtins.str = ...,
+        backend: _spec_pb2.Backend.ValueType = ...,
+        reads_pictures: _builtins.bool = ...,
+        missing_packages: _abc.Iterable[_builtins.str] | None = ...,
+        unsupported: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["backend", b"backend", "family", b"family", "missing_packages", b"missing_packages", "reads_pictures", b"reads_pictures", "unsupported", b"unsupported"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FamilySupport: _TypeAlias = FamilySupport  # noqa: Y015
+
+@_typing.final
+class FeatureSupport(_message.Message):
+    """Whether a backend can use something on a trainer."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FEATURE_FIELD_NUMBER: _builtins.int
+    BACKEND_FIELD_NUMBER: _builtins.int
+    MISSING_PACKAGES_FIELD_NUMBER: _builtins.int
+    feature: _builtins.str
+    """What: "LoRA", "LoRA on 4-bit weights", "tokenizer.model alone" (a model
+    without tokenizer.json), "tiktoken.model alone".
+    """
+    backend: _spec_pb2.Backend.ValueType
+    """With which backend."""
+    @_builtins.property
+    def missing_packages(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Packages that would have to be installed first. Empty: nothing is missing.
+        At most 16.
+        """
+
+    def __init__(
+        self,
+        *,
+        feature: _builtins.str = ...,
+        backend: _spec_pb2.Backend.ValueType = ...,
+        missing_packages: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["backend", b"backend", "feature", b"feature", "missing_packages", b"missing_packages"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FeatureSupport: _TypeAlias = FeatureSupport  # noqa: Y015
 
 @_typing.final
 class Trainer(_message.Message):

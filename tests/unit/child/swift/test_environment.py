@@ -8,7 +8,7 @@ import pytest
 
 from tests.unit.child.swift.swift_runs import make_swift_folder
 from trainer_svc.child.run_spec import RunSpec, read_run_spec
-from trainer_svc.child.swift.environment import looking_environment, training_environment
+from trainer_svc.child.swift.environment import STARTUP, looking_environment, training_environment
 
 TOKENS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "MODELSCOPE_API_TOKEN")
 
@@ -25,7 +25,7 @@ def make_run(tmp_path: Path, **swift: Any) -> RunSpec:
     [
         *("PAI_TRAINING_JOB_ID", "RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE"),
         *("MASTER_ADDR", "MASTER_PORT", "NODE_RANK", "NNODES", "NPROC_PER_NODE"),
-        *("MAX_PIXELS", "ROOT_IMAGE_DIR", "PYTHONPATH"),
+        *("MAX_PIXELS", "ROOT_IMAGE_DIR", "PYTHONHOME"),
     ],
 )
 def test_what_would_change_the_run_is_left_out(
@@ -38,6 +38,17 @@ def test_what_would_change_the_run_is_left_out(
 
     assert name not in environment
     assert environment["OF_THE_HOST"] == "1"
+
+
+def test_of_our_own_modules_it_sees_the_startup_folder_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", "/ours")
+
+    environment = training_environment(make_run(tmp_path), tmp_path, uses_hub=False)
+
+    assert environment["PYTHONPATH"] == str(STARTUP)
+    assert (STARTUP / "sitecustomize.py").is_file()
 
 
 @pytest.mark.parametrize(("use_hf", "said"), [(True, "1"), (False, "0")])

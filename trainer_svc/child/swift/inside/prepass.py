@@ -6,8 +6,9 @@ template and processor are made from the very arguments that training gets, so
 what it says of a row is what training would make of it. Each part's verdicts
 are a JSON Lines file: first {"versions", "rows", "blind"}, then a line for each
 row, [tokens, supervised tokens, fate, why]. "blind" says why rows could not be
-looked at, if so. With --pictures it first asks whether the model reads any, and
-ends with an exit code of its own where it does not.
+looked at, if so: a template may need the model itself, which is not loaded here.
+With --pictures it first asks whether the model reads any, and ends with an exit
+code of its own where it does not.
 
 Says in its output when it is ready to be asked; everything slow to import is
 imported before that.
@@ -45,6 +46,20 @@ READS_NO_PICTURES = 65
 PLAIN_TEXT = {"use_chat_template": "false", "loss_scale": "all"}
 
 
+BLIND = "this model's template needs the model itself to read a row"
+
+
+class NeedsModel(Exception):
+    """A template has asked for something of the model."""
+
+
+class NotLoaded:
+    """Stands where templates look for the model; most that want one do so in training only."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise NeedsModel(name)
+
+
 @dataclass(frozen=True)
 class Look:
     """A template, and how rows that are too long for it are treated."""
@@ -57,7 +72,7 @@ class Look:
         """[tokens, supervised tokens, fate, why] of one row."""
         try:
             return self._verdict(row)
-        except (ImportError, MemoryError):  # no fault of the row's
+        except (ImportError, MemoryError, NeedsModel):  # no fault of the row's
             raise
         except Exception as error:
             return [0, 0, REFUSED, f"{type(error).__name__}: {error}"[:WHY_CHARS]]
@@ -95,6 +110,8 @@ def main() -> int:
     if PICTURES in sys.argv[1:] and not template.model_meta.is_multimodal:
         return READS_NO_PICTURES
     template.set_mode("train")
+    if getattr(template, "use_model", False):
+        template.model = NotLoaded()
     look = Look(template, arguments.max_length, template.truncation_strategy in ("left", "right"))
     if any(part.get("dataset") for part in request["parts"]):
         refuse_code_of_data_sets()
@@ -136,24 +153,29 @@ def read_arguments(argv: list[str], parse: Any, base_arguments: Any) -> Any:
 
 def answer(part: dict[str, Any], look: Look, arguments: Any) -> None:
     """Writes one part's verdicts: of the rows of a file, or of a data set on ModelScope."""
-    blind = ""
-    if getattr(look.template, "use_model", False):
-        blind = "this model's template needs the model itself to read a row"
     verdicts: Iterator[list[Any]]
+    if part.get("dataset"):
+        rows = hub_rows(part["dataset"], arguments)
+        count = len(rows)
+        verdicts = map(look.at, rows)
+    else:
+        chunks = list(chunks_of(part["rows"]))
+        count = sum(size for _, size in chunks)
+        verdicts = by_chunks(part["rows"], chunks, look)
     with open(part["verdicts"], "w", encoding="utf-8") as out:
-        if part.get("dataset"):
-            rows = hub_rows(part["dataset"], arguments)
-            count = len(rows)
-            verdicts = map(look.at, rows)
-        else:
-            chunks = list(chunks_of(part["rows"]))
-            count = sum(size for _, size in chunks)
-            verdicts = by_chunks(part["rows"], chunks, look)
-        header = {"versions": versions(), "rows": count, "blind": blind}
-        out.write(json.dumps(header) + "\n")
-        if not blind:
+        try:
+            out.write(header_of(count, ""))
             for verdict in told(verdicts, count, part["name"]):
                 out.write(json.dumps(verdict, ensure_ascii=False) + "\n")
+        except NeedsModel:
+            out.seek(0)
+            out.truncate()
+            out.write(header_of(count, BLIND))
+
+
+def header_of(rows: int, blind: str) -> str:
+    """The first line of a part's verdicts."""
+    return json.dumps({"versions": versions(), "rows": rows, "blind": blind}) + "\n"
 
 
 def hub_rows(dataset: str, arguments: Any) -> Any:

@@ -9,6 +9,7 @@ from tunewright.cli import words
 from tunewright.cli.doctor.findings import Finding, broken, odd, well
 from tunewright.cli.doctor.probes import Reply
 from tunewright.cli.doctor.services import advertised, remedy
+from tunewright.cli.trainable import family_fields, missing_packages
 from tunewright.errors import PermissionDenied, Unauthenticated
 from tunewright.fields import enum_short_name
 from tunewright.v1 import spec_pb2, trainer_pb2, trainer_service_pb2
@@ -169,6 +170,7 @@ def _backends(host: HostReply) -> Iterator[Finding]:
     missing = sorted(host.capabilities.missing_backends.items())
     if able:
         yield well(host.name, f"backends: {', '.join(able)}")
+        yield from _families(host)
     for backend, why in missing:
         told = f"no {backend.removeprefix('BACKEND_').lower()}: {why}"
         if able:
@@ -176,6 +178,16 @@ def _backends(host: HostReply) -> Iterator[Finding]:
         else:
             advice = "pip install 'tunewright-server[train]' in the trainer's environment"
             yield broken(host.name, told, advice)
+
+
+def _families(host: HostReply) -> Iterator[Finding]:
+    """Which models each backend trains there, and what keeps it from others."""
+    for name, told in family_fields(host.capabilities):
+        yield well(host.name, f"{name}: {told}")
+    for backend, packages in sorted(missing_packages(host.capabilities).items()):
+        for package, wanted_by in packages.items():
+            told = f"{backend} lacks {package}, for {', '.join(wanted_by)}"
+            yield odd(host.name, told, f"install it in the environment of {backend}")
 
 
 def _major(version: str) -> int:
