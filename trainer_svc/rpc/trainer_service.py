@@ -91,7 +91,7 @@ class TrainerServicer(trainer_service_pb2_grpc.TrainerServiceServicer):
         """Checks the data of a job; ends with the call."""
         check = self._checks.admit(check_order(request))
         # Also where the call ends while it is not this code that waits.
-        context.add_done_callback(lambda _: check.end_soon())
+        context.add_done_callback(lambda _: check.end_soon())  # type: ignore[arg-type] # the stubs want a class
         try:
             async for message in check.messages():
                 yield message

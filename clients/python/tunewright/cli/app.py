@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import typer
 
 import tunewright
-from tunewright.cli import fleet, jobs, recipes
+from tunewright.cli import data, fleet, jobs, recipes
 from tunewright.cli.doctor.command import doctor
 from tunewright.cli.exits import CommandError, ExitCode, exit_code_of, report
 from tunewright.cli.local import demo, up
@@ -31,6 +31,7 @@ app.command()(up.up)
 app.command()(demo.demo)
 app.command()(doctor)
 app.add_typer(jobs.app, name="jobs")
+app.add_typer(data.app, name="data")
 app.add_typer(recipes.app, name="recipes")
 app.add_typer(fleet.trainers_app, name="trainers")
 app.add_typer(fleet.system_app, name="system")
