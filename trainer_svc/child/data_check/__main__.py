@@ -40,7 +40,8 @@ def main(arguments: Sequence[str]) -> int:
     folder = Path(arguments[0]).resolve()
     report = Report(take_standard_output())
     adopt_orphans()
-    threading.Thread(target=end_with_input, args=(folder,), daemon=True).start()
+    ender = threading.Thread(target=end_with_input, args=(folder,), daemon=True)
+    ender.start()
     findings = Findings(report, int(arguments[1]))
     try:
         run = read_run_spec(folder)
@@ -48,6 +49,9 @@ def main(arguments: Sequence[str]) -> int:
         check(run, ReportSpool(report), findings)
     except ExitedWithoutWords as error:
         return error.exit_code
+    except BrokenPipeError:
+        ender.join(WAIT_SECONDS)  # nobody reads the report any more: it ends this process
+        return 1
     except RunFailed:
         traceback.print_exc()
         return 1
