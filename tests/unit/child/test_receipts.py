@@ -88,7 +88,7 @@ def test_receipts_are_told_before_the_run_fails_over_them(tmp_path: Path) -> Non
 
     with pytest.raises(RunFailed, match=r"2 of 10 rows"):
         settle([sound, spoilt], spool, 0.1, RUN)
-    receipts = settle([sound, spoilt], spool, 0.2)
+    receipts = settle([sound, spoilt], spool, 0.2, RUN)
 
     spool.close()
     lines = (tmp_path / "spool.jsonl").read_text().splitlines()

@@ -5,7 +5,6 @@ what the job would fail with, and everything after it is noted, too. Refuses
 nothing but to go on without anything to train on (RunFailed, the first refusal).
 """
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -29,7 +28,8 @@ from trainer_svc.child.swift.inside.row_segments import Segment, segments_of
 PLACES_MAX = 20
 MORE_FAILURES_MAX = 20
 WHY_CHARS_MAX = 1_000
-PROGRESS_SECONDS = 0.5
+# Of a longer one the end is told: file and line.
+PLACE_CHARS_MAX = 1_000
 NOT_CHECKED = (
     "the model's weights: whether they are complete, and whether they fit into a GPU's memory",
     "the output folder, free disk space and the trainer's slots",
@@ -58,7 +58,6 @@ class Findings(Inspection):
         self._seen: dict[int, _Seen] = {}
         self._failures: list[Failure] = []
         self._row_refused = False
-        self._told_at = float("-inf")
 
     @property
     def has_read(self) -> bool:
@@ -84,13 +83,13 @@ class Findings(Inspection):
             self._row_refused = True
             self._note(explain(failure, self.phase))
 
+    def shows(self, tally: Tally) -> bool:
+        """Whether not enough of this source's rows have been shown."""
+        return self.decode is not None and self._of(tally).shown < self.rows_shown
+
     def read(self, tally: Tally) -> None:
-        """Says so, a few times a second."""
+        """Remembers the source."""
         self._of(tally)
-        now = time.monotonic()
-        if now - self._told_at >= PROGRESS_SECONDS:
-            self._told_at = now
-            self._tell_progress(tally)
 
     def drop(self, tally: Tally, reason: str, place: str, why: str = "", length: int = 0) -> None:
         """Noted, with the first places."""
@@ -100,7 +99,11 @@ class Findings(Inspection):
         problem.count += 1
         if len(problem.first) < PLACES_MAX:
             message = clean(why.removeprefix(f"{place}: "), WHY_CHARS_MAX)
-            problem.first.append(DataProblemPlace(place=place, message=message))
+            problem.first.append(
+                DataProblemPlace(
+                    place=clean(place[-PLACE_CHARS_MAX:], PLACE_CHARS_MAX), message=message
+                )
+            )
         if length:
             seen.lengths.add(length)
 
@@ -158,16 +161,6 @@ class Findings(Inspection):
         # By identity: two sources may have the same name and the same counts.
         return self._seen.setdefault(id(tally), _Seen(tally))
 
-    def _tell_progress(self, tally: Tally) -> None:
-        self._report.progress(
-            DataCheckProgress(
-                phase=self.phase.value,
-                part=tally.part,
-                source=tally.source,
-                rows_read=tally.rows_read,
-            )
-        )
-
     def _show(self, seen: _Seen, row: KeptRow) -> None:
         segments = row.segments or self._segments(row)
         if not segments:
@@ -186,7 +179,7 @@ class Findings(Inspection):
         )
 
     def _segments(self, row: KeptRow) -> Sequence[Segment]:
-        if self.decode is None:
+        if self.decode is None or not row.input_ids:
             return ()
         trained = [label != IGNORED for label in row.labels]
         return segments_of(row.input_ids, trained, self.decode)

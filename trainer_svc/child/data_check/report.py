@@ -16,15 +16,15 @@ from tunewright.v1.data_service_pb2 import (
     ShownRow,
     SourceReport,
 )
-from tunewright.v1.feed_pb2 import DataPrepared, Entry
+from tunewright.v1.feed_pb2 import DataPrepared, Entry, Event
 from tunewright.v1.job_pb2 import Failure as FailureMessage
 from tunewright.v1.job_pb2 import FailureCause
 
-from trainer_svc.child.failure import Failure
+from trainer_svc.child.failure import Failure, Phase
+from trainer_svc.child.progress import DATA_PROGRESS
 from trainer_svc.child.spool import Spool
 
 TEXT_CHARS_MAX = 4_000
-PLACES_CHARS_MAX = 1_000
 
 
 class Report:
@@ -48,8 +48,10 @@ class Report:
 
     def entry(self, entry: Entry) -> None:
         """Something worth knowing. Receipts are in the reports of their sources."""
-        if entry.HasField("event"):
-            event = entry.event
+        event = entry.event
+        if event.type == DATA_PROGRESS:
+            self._write(CheckDataResponse(progress=_progress(event)))
+        elif entry.HasField("event"):
             event.message = event.message[:TEXT_CHARS_MAX]
             for name in list(event.details):
                 event.details[name] = event.details[name][:TEXT_CHARS_MAX]
@@ -83,6 +85,18 @@ class ReportSpool(Spool):
 
     def _append(self, entry: Entry) -> None:
         self._report.entry(entry)
+
+
+def _progress(event: Event) -> DataCheckProgress:
+    told = event.details
+    return DataCheckProgress(
+        phase=Phase.DATA.value,
+        part=told["part"],
+        source=told["source"],
+        stage=told["stage"],
+        rows_done=int(told["rows_done"]),
+        rows_total=int(told.get("rows_total", 0)),
+    )
 
 
 def failure_message(failure: Failure) -> FailureMessage:

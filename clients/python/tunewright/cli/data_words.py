@@ -108,10 +108,11 @@ def verdict_lines(verdict: data_service_pb2.DataVerdict) -> Iterator[str]:
 
 def progress_line(progress: data_service_pb2.DataCheckProgress) -> str:
     """How far it is."""
-    if not progress.rows_read:
+    if not progress.stage:
         return progress.phase
+    of_all = f" of {words.count(progress.rows_total)}" if progress.rows_total else ""
     return (
-        f"{progress.phase}: {words.count(progress.rows_read)} {progress.part} rows of"
+        f"{progress.stage} {progress.part} data: {words.count(progress.rows_done)}{of_all} rows of"
         f" {printable(_short(progress.source))}"
     )
 

@@ -27,7 +27,7 @@ from tunewright.v1 import job_pb2 as tunewright_dot_v1_dot_job__pb2
 from tunewright.v1 import spec_pb2 as tunewright_dot_v1_dot_spec__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n tunewright/v1/data_service.proto\x12\rtunewright.v1\x1a\x18tunewright/v1/feed.proto\x1a\x17tunewright/v1/job.proto\x1a\x18tunewright/v1/spec.proto\"\x81\x01\n\x10\x43heckDataRequest\x12$\n\x04spec\x18\x01 \x01(\x0b\x32\x16.tunewright.v1.JobSpec\x12\x0e\n\x06recipe\x18\x02 \x01(\t\x12\x0f\n\x07trainer\x18\x03 \x01(\t\x12\x17\n\nrows_shown\x18\x04 \x01(\x05H\x00\x88\x01\x01\x42\r\n\x0b_rows_shown\"\xb5\x02\n\x11\x43heckDataResponse\x12\x32\n\x07started\x18\x01 \x01(\x0b\x32\x1f.tunewright.v1.DataCheckStartedH\x00\x12\x34\n\x08progress\x18\x02 \x01(\x0b\x32 .tunewright.v1.DataCheckProgressH\x00\x12%\n\x05\x65vent\x18\x03 \x01(\x0b\x32\x14.tunewright.v1.EventH\x00\x12&\n\x03row\x18\x04 \x01(\x0b\x32\x17.tunewright.v1.ShownRowH\x00\x12-\n\x06source\x18\x05 \x01(\x0b\x32\x1b.tunewright.v1.SourceReportH\x00\x12-\n\x07verdict\x18\x06 \x01(\x0b\x32\x1a.tunewright.v1.DataVerdictH\x00\x42\t\n\x07payload\"I\n\x10\x44\x61taCheckStarted\x12\x0f\n\x07trainer\x18\x01 \x01(\t\x12$\n\x04spec\x18\x02 \x01(\x0b\x32\x16.tunewright.v1.JobSpec\"S\n\x11\x44\x61taCheckProgress\x12\r\n\x05phase\x18\x01 \x01(\t\x12\x0c\n\x04part\x18\x02 \x01(\t\x12\x0e\n\x06source\x18\x03 \x01(\t\x12\x11\n\trows_read\x18\x04 \x01(\x03\"\xa2\x01\n\x08ShownRow\x12\x0c\n\x04part\x18\x01 \x01(\t\x12\x0e\n\x06source\x18\x02 \x01(\t\x12\r\n\x05place\x18\x03 \x01(\t\x12\x0e\n\x06tokens\x18\x04 \x01(\x03\x12\x19\n\x11supervised_tokens\x18\x05 \x01(\x03\x12\x11\n\ttruncated\x18\x06 \x01(\x08\x12+\n\x08segments\x18\x07 \x03(\x0b\x32\x19.tunewright.v1.RowSegment\"]\n\nRowSegment\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x0f\n\x07trained\x18\x02 \x01(\x08\x12\x0e\n\x06tokens\x18\x03 \x01(\x05\x12\x0f\n\x07repeats\x18\x04 \x01(\x05\x12\x0f\n\x07omitted\x18\x05 \x01(\x08\"\x98\x01\n\x0cSourceReport\x12,\n\x07receipt\x18\x01 \x01(\x0b\x32\x1b.tunewright.v1.DataPrepared\x12,\n\x07lengths\x18\x02 \x01(\x0b\x32\x1b.tunewright.v1.TokenLengths\x12,\n\x08problems\x18\x03 \x03(\x0b\x32\x1a.tunewright.v1.DataProblem\"S\n\x0cTokenLengths\x12\x0c\n\x04rows\x18\x01 \x01(\x03\x12\x0b\n\x03min\x18\x02 \x01(\x03\x12\x0e\n\x06median\x18\x03 \x01(\x03\x12\x0b\n\x03p95\x18\x04 \x01(\x03\x12\x0b\n\x03max\x18\x05 \x01(\x03\"\\\n\x0b\x44\x61taProblem\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\r\n\x05\x63ount\x18\x02 \x01(\x03\x12.\n\x05\x66irst\x18\x03 \x03(\x0b\x32\x1f.tunewright.v1.DataProblemPlace\"2\n\x10\x44\x61taProblemPlace\x12\r\n\x05place\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\"\xa1\x01\n\x0b\x44\x61taVerdict\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x01 \x01(\x08\x12\'\n\x07\x66\x61ilure\x18\x02 \x01(\x0b\x32\x16.tunewright.v1.Failure\x12-\n\rmore_failures\x18\x03 \x03(\x0b\x32\x16.tunewright.v1.Failure\x12\x13\n\x0btotal_steps\x18\x04 \x01(\x03\x12\x13\n\x0bnot_checked\x18\x05 \x03(\t2_\n\x0b\x44\x61taService\x12P\n\tCheckData\x12\x1f.tunewright.v1.CheckDataRequest\x1a .tunewright.v1.CheckDataResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n tunewright/v1/data_service.proto\x12\rtunewright.v1\x1a\x18tunewright/v1/feed.proto\x1a\x17tunewright/v1/job.proto\x1a\x18tunewright/v1/spec.proto\"\x81\x01\n\x10\x43heckDataRequest\x12$\n\x04spec\x18\x01 \x01(\x0b\x32\x16.tunewright.v1.JobSpec\x12\x0e\n\x06recipe\x18\x02 \x01(\t\x12\x0f\n\x07trainer\x18\x03 \x01(\t\x12\x17\n\nrows_shown\x18\x04 \x01(\x05H\x00\x88\x01\x01\x42\r\n\x0b_rows_shown\"\xb5\x02\n\x11\x43heckDataResponse\x12\x32\n\x07started\x18\x01 \x01(\x0b\x32\x1f.tunewright.v1.DataCheckStartedH\x00\x12\x34\n\x08progress\x18\x02 \x01(\x0b\x32 .tunewright.v1.DataCheckProgressH\x00\x12%\n\x05\x65vent\x18\x03 \x01(\x0b\x32\x14.tunewright.v1.EventH\x00\x12&\n\x03row\x18\x04 \x01(\x0b\x32\x17.tunewright.v1.ShownRowH\x00\x12-\n\x06source\x18\x05 \x01(\x0b\x32\x1b.tunewright.v1.SourceReportH\x00\x12-\n\x07verdict\x18\x06 \x01(\x0b\x32\x1a.tunewright.v1.DataVerdictH\x00\x42\t\n\x07payload\"I\n\x10\x44\x61taCheckStarted\x12\x0f\n\x07trainer\x18\x01 \x01(\t\x12$\n\x04spec\x18\x02 \x01(\x0b\x32\x16.tunewright.v1.JobSpec\"v\n\x11\x44\x61taCheckProgress\x12\r\n\x05phase\x18\x01 \x01(\t\x12\x0c\n\x04part\x18\x02 \x01(\t\x12\x0e\n\x06source\x18\x03 \x01(\t\x12\r\n\x05stage\x18\x04 \x01(\t\x12\x11\n\trows_done\x18\x05 \x01(\x03\x12\x12\n\nrows_total\x18\x06 \x01(\x03\"\xa2\x01\n\x08ShownRow\x12\x0c\n\x04part\x18\x01 \x01(\t\x12\x0e\n\x06source\x18\x02 \x01(\t\x12\r\n\x05place\x18\x03 \x01(\t\x12\x0e\n\x06tokens\x18\x04 \x01(\x03\x12\x19\n\x11supervised_tokens\x18\x05 \x01(\x03\x12\x11\n\ttruncated\x18\x06 \x01(\x08\x12+\n\x08segments\x18\x07 \x03(\x0b\x32\x19.tunewright.v1.RowSegment\"]\n\nRowSegment\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x0f\n\x07trained\x18\x02 \x01(\x08\x12\x0e\n\x06tokens\x18\x03 \x01(\x05\x12\x0f\n\x07repeats\x18\x04 \x01(\x05\x12\x0f\n\x07omitted\x18\x05 \x01(\x08\"\x98\x01\n\x0cSourceReport\x12,\n\x07receipt\x18\x01 \x01(\x0b\x32\x1b.tunewright.v1.DataPrepared\x12,\n\x07lengths\x18\x02 \x01(\x0b\x32\x1b.tunewright.v1.TokenLengths\x12,\n\x08problems\x18\x03 \x03(\x0b\x32\x1a.tunewright.v1.DataProblem\"S\n\x0cTokenLengths\x12\x0c\n\x04rows\x18\x01 \x01(\x03\x12\x0b\n\x03min\x18\x02 \x01(\x03\x12\x0e\n\x06median\x18\x03 \x01(\x03\x12\x0b\n\x03p95\x18\x04 \x01(\x03\x12\x0b\n\x03max\x18\x05 \x01(\x03\"\\\n\x0b\x44\x61taProblem\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\r\n\x05\x63ount\x18\x02 \x01(\x03\x12.\n\x05\x66irst\x18\x03 \x03(\x0b\x32\x1f.tunewright.v1.DataProblemPlace\"2\n\x10\x44\x61taProblemPlace\x12\r\n\x05place\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\"\xa1\x01\n\x0b\x44\x61taVerdict\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x01 \x01(\x08\x12\'\n\x07\x66\x61ilure\x18\x02 \x01(\x0b\x32\x16.tunewright.v1.Failure\x12-\n\rmore_failures\x18\x03 \x03(\x0b\x32\x16.tunewright.v1.Failure\x12\x13\n\x0btotal_steps\x18\x04 \x01(\x03\x12\x13\n\x0bnot_checked\x18\x05 \x03(\t2_\n\x0b\x44\x61taService\x12P\n\tCheckData\x12\x1f.tunewright.v1.CheckDataRequest\x1a .tunewright.v1.CheckDataResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -41,21 +41,21 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DATACHECKSTARTED']._serialized_start=572
   _globals['_DATACHECKSTARTED']._serialized_end=645
   _globals['_DATACHECKPROGRESS']._serialized_start=647
-  _globals['_DATACHECKPROGRESS']._serialized_end=730
-  _globals['_SHOWNROW']._serialized_start=733
-  _globals['_SHOWNROW']._serialized_end=895
-  _globals['_ROWSEGMENT']._serialized_start=897
-  _globals['_ROWSEGMENT']._serialized_end=990
-  _globals['_SOURCEREPORT']._serialized_start=993
-  _globals['_SOURCEREPORT']._serialized_end=1145
-  _globals['_TOKENLENGTHS']._serialized_start=1147
-  _globals['_TOKENLENGTHS']._serialized_end=1230
-  _globals['_DATAPROBLEM']._serialized_start=1232
-  _globals['_DATAPROBLEM']._serialized_end=1324
-  _globals['_DATAPROBLEMPLACE']._serialized_start=1326
-  _globals['_DATAPROBLEMPLACE']._serialized_end=1376
-  _globals['_DATAVERDICT']._serialized_start=1379
-  _globals['_DATAVERDICT']._serialized_end=1540
-  _globals['_DATASERVICE']._serialized_start=1542
-  _globals['_DATASERVICE']._serialized_end=1637
+  _globals['_DATACHECKPROGRESS']._serialized_end=765
+  _globals['_SHOWNROW']._serialized_start=768
+  _globals['_SHOWNROW']._serialized_end=930
+  _globals['_ROWSEGMENT']._serialized_start=932
+  _globals['_ROWSEGMENT']._serialized_end=1025
+  _globals['_SOURCEREPORT']._serialized_start=1028
+  _globals['_SOURCEREPORT']._serialized_end=1180
+  _globals['_TOKENLENGTHS']._serialized_start=1182
+  _globals['_TOKENLENGTHS']._serialized_end=1265
+  _globals['_DATAPROBLEM']._serialized_start=1267
+  _globals['_DATAPROBLEM']._serialized_end=1359
+  _globals['_DATAPROBLEMPLACE']._serialized_start=1361
+  _globals['_DATAPROBLEMPLACE']._serialized_end=1411
+  _globals['_DATAVERDICT']._serialized_start=1414
+  _globals['_DATAVERDICT']._serialized_end=1575
+  _globals['_DATASERVICE']._serialized_start=1577
+  _globals['_DATASERVICE']._serialized_end=1672
 # @@protoc_insertion_point(module_scope)

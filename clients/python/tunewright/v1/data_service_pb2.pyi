@@ -85,7 +85,7 @@ class CheckDataResponse(_message.Message):
 
     @_builtins.property
     def progress(self) -> Global___DataCheckProgress:
-        """How far it is; at most a few a second."""
+        """How far it is, every few seconds."""
 
     @_builtins.property
     def event(self) -> _feed_pb2.Event:
@@ -153,33 +153,41 @@ Global___DataCheckStarted: _TypeAlias = DataCheckStarted  # noqa: Y015
 
 @_typing.final
 class DataCheckProgress(_message.Message):
-    """How far a data check is."""
+    """How far a data check is. Small sets say nothing of their rows."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     PHASE_FIELD_NUMBER: _builtins.int
     PART_FIELD_NUMBER: _builtins.int
     SOURCE_FIELD_NUMBER: _builtins.int
-    ROWS_READ_FIELD_NUMBER: _builtins.int
+    STAGE_FIELD_NUMBER: _builtins.int
+    ROWS_DONE_FIELD_NUMBER: _builtins.int
+    ROWS_TOTAL_FIELD_NUMBER: _builtins.int
     phase: _builtins.str
     """What it is doing, as in Progress.phase ("loading model", "preparing data")."""
     part: _builtins.str
     """"train" or "eval"; empty before there are rows."""
     source: _builtins.str
     """The source as it was given; empty before there are rows."""
-    rows_read: _builtins.int
-    """Rows of that source read so far."""
+    stage: _builtins.str
+    """"reading" or "encoding"; empty before there are rows."""
+    rows_done: _builtins.int
+    """Rows of that source that are through the stage."""
+    rows_total: _builtins.int
+    """Rows to encode; 0 while they are read, as nobody knows how many there are."""
     def __init__(
         self,
         *,
         phase: _builtins.str = ...,
         part: _builtins.str = ...,
         source: _builtins.str = ...,
-        rows_read: _builtins.int = ...,
+        stage: _builtins.str = ...,
+        rows_done: _builtins.int = ...,
+        rows_total: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["part", b"part", "phase", b"phase", "rows_read", b"rows_read", "source", b"source"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["part", b"part", "phase", b"phase", "rows_done", b"rows_done", "rows_total", b"rows_total", "source", b"source", "stage", b"stage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
