@@ -112,11 +112,11 @@ def _tell(job: Job, watch: bool, as_json: bool) -> ExitCode:
 def _tell_plan(job: Job, plan: job_pb2.JobPlan) -> None:
     say("the request is valid; nothing was stored")
     print_fields(_plan_fields(job, plan))
+    if plan.not_checked:
+        say("to read model and data on a trainer, without a GPU: tunewright data check")
     if plan.argv:
         say("command")
         say(words.command_lines(plan.argv))
-    if plan.not_checked:
-        say("to read model and data on a trainer, without a GPU: tunewright data check")
 
 
 def _plan_fields(job: Job, plan: job_pb2.JobPlan) -> list[tuple[str, str]]:
