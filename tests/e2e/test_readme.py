@@ -54,7 +54,13 @@ def test_buf_curl_lists_creates_and_streams(stack: Stack, assets: Assets, client
 
     printed = run(["bash", "-euc", filled_in(block, stack, assets)], stack.address)
 
-    for service in ("JobService", "FleetService", "TrainerRegistryService", "FeedService"):
+    for service in (
+        "JobService",
+        "DataService",
+        "FleetService",
+        "TrainerRegistryService",
+        "FeedService",
+    ):
         assert f"tunewright.v1.{service}" in printed
     assert "grpc.health.v1.Health" in printed
     assert '"JOB_STATE_SUCCEEDED"' in printed
