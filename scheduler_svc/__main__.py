@@ -12,6 +12,8 @@ from collections.abc import Sequence
 
 import structlog
 from tunewright.v1 import (
+    data_service_pb2,
+    data_service_pb2_grpc,
     feed_pb2,
     feed_pb2_grpc,
     fleet_service_pb2,
@@ -33,6 +35,7 @@ from scheduler_svc.loops.loop import Loop
 from scheduler_svc.loops.stops import StopLoop
 from scheduler_svc.loops.upkeep import UpkeepLoop
 from scheduler_svc.rpc.changes import Changes
+from scheduler_svc.rpc.data_service import DataServicer
 from scheduler_svc.rpc.feed_service import FeedServicer, FeedTimes
 from scheduler_svc.rpc.fleet_service import FleetServicer
 from scheduler_svc.rpc.job_service import JobServicer
@@ -171,7 +174,9 @@ async def _wired(config: SchedulerConfig, database: Database, scheduler: Schedul
     )
     fleet = FleetServicer(scheduler.fleet, scheduler.lead, database.run, changes, config.page_max)
     recipes = RecipeServicer(scheduler.recipes, scheduler.lead, database.run, config.page_max)
-    server = await start_server(config, _registrations(jobs, recipes, fleet, registry, feed))
+    data = DataServicer(scheduler.data_checks, database.run, gateway.check_data)
+    servicers = _registrations(jobs, data, recipes, fleet, registry, feed)
+    server = await start_server(config, servicers)
     health = HealthLoop(database.ping, database.run, server.set_serving, config.health_tick_seconds)
     loops = (health.loop, dispatch.loop, stops.loop, upkeep.loop)
     return Service(scheduler, database, gateway, feed, server, loops)
@@ -185,6 +190,7 @@ def _record_limits(config: SchedulerConfig) -> RecordLimits:
 
 def _registrations(
     jobs: JobServicer,
+    data: DataServicer,
     recipes: RecipeServicer,
     fleet: FleetServicer,
     registry: RegistryServicer,
@@ -195,6 +201,11 @@ def _registrations(
             job_service_pb2.DESCRIPTOR.services_by_name["JobService"],
             job_service_pb2_grpc.add_JobServiceServicer_to_server,
             jobs,
+        ),
+        Registration(
+            data_service_pb2.DESCRIPTOR.services_by_name["DataService"],
+            data_service_pb2_grpc.add_DataServiceServicer_to_server,
+            data,
         ),
         Registration(
             recipe_service_pb2.DESCRIPTOR.services_by_name["RecipeService"],

@@ -26,6 +26,7 @@ from trainer_svc.rpc.feed_service import FeedServicer
 from trainer_svc.rpc.trainer_service import TrainerServicer
 from trainer_svc.supervisor.artifact_store import artifact_store_uuid
 from trainer_svc.supervisor.background import Background
+from trainer_svc.supervisor.data_checks import DataChecks
 from trainer_svc.supervisor.gpus import GpuInventory, find_gpus
 from trainer_svc.supervisor.host import Host
 from trainer_svc.supervisor.processes import boot_id, use_boot_id_file
@@ -74,8 +75,10 @@ async def _serve(
     capacity = await host.capacity([])
     capabilities = capabilities_of(settings, capacity.cpu_slots, artifact_store)
     incarnation = workspace.incarnation()
+    checks = DataChecks(trainer_name(config.name), settings, workspace.uuid)
+    checks.open()
     running = await start_server(
-        config, _registrations(config, supervisor, incarnation, capabilities)
+        config, _registrations(config, supervisor, checks, incarnation, capabilities)
     )
     await supervisor.open()
     identity = Identity(
@@ -84,11 +87,15 @@ async def _serve(
         config.advertise_address or running.address,
         capabilities,
     )
-    await _run_until_signal(config, supervisor, running, identity)
+    await _run_until_signal(config, supervisor, checks, running, identity)
 
 
 async def _run_until_signal(
-    config: TrainerConfig, supervisor: Supervisor, running: RunningServer, identity: Identity
+    config: TrainerConfig,
+    supervisor: Supervisor,
+    checks: DataChecks,
+    running: RunningServer,
+    identity: Identity,
 ) -> None:
     try:
         security = ChannelSecurity(config.tls_ca_file, config.peer_token_file)
@@ -107,6 +114,7 @@ async def _run_until_signal(
     await asyncio.wait([signalled, *loops], return_when=asyncio.FIRST_COMPLETED)
     structlog.get_logger().info("draining", runs=len(supervisor.active()))
     await supervisor.drain()
+    await checks.close()
     for loop in loops:
         loop.cancel()
     ends = await asyncio.gather(*loops, return_exceptions=True)
@@ -123,10 +131,12 @@ async def _run_until_signal(
 def _registrations(
     config: TrainerConfig,
     supervisor: Supervisor,
+    checks: DataChecks,
     incarnation: str,
     capabilities: trainer_pb2.TrainerCapabilities,
 ) -> Sequence[Registration]:
-    trainer = TrainerServicer(supervisor, trainer_name(config.name), incarnation, capabilities)
+    name = trainer_name(config.name)
+    trainer = TrainerServicer(supervisor, checks, name, incarnation, capabilities)
     return [
         Registration(
             trainer_service_pb2.DESCRIPTOR.services_by_name["TrainerService"],

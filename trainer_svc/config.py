@@ -92,6 +92,11 @@ class TrainerConfig(ServiceConfig):
         30 * 86400.0, ge=0, description="time that the small files of a read run are kept"
     )
 
+    data_checks_max: int = Field(2, ge=0, le=64, description="data checks at once; 0 allows none")
+    data_check_seconds_max: float = Field(
+        1800.0, gt=0, le=86400, description="longest that one data check may take"
+    )
+
     boot_id_file: Path = Field(
         BOOT_ID_FILE, description="holds an id that is another one after a restart of the host"
     )
@@ -144,6 +149,8 @@ class TrainerConfig(ServiceConfig):
             disk_bytes_free_min=self.disk_bytes_free_min,
             sample_interval_seconds=self.sample_interval_seconds,
             run_retention_seconds=self.run_retention_seconds,
+            data_checks_max=self.data_checks_max,
+            data_check_seconds_max=self.data_check_seconds_max,
             commands=DEFAULT_COMMANDS if commands is None else commands,
             missing_backends=missing_backends(why_no_swift) if commands is None else {},
             environments=_environments(swift),

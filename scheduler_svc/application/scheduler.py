@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from scheduler_svc.application.creation import Creation
+from scheduler_svc.application.data_checks import DataChecks
 from scheduler_svc.application.dispatch import Dispatch
 from scheduler_svc.application.feed import Feed
 from scheduler_svc.application.fleet import FleetBook
@@ -37,6 +38,8 @@ class Scheduler:
     """RecipeService."""
     fleet: FleetBook
     """FleetService."""
+    data_checks: DataChecks
+    """DataService."""
     registry: Registry
     """TrainerRegistryService."""
     feed: Feed
@@ -64,6 +67,7 @@ def build(store: Store, clock: Clock, ids: Ids, settings: Settings | None = None
         ),
         recipes=Recipes(store, clock),
         fleet=fleet,
+        data_checks=DataChecks(store, fleet),
         registry=Registry(store, clock, chosen, lead, liveness, progress),
         feed=Feed(store, clock),
         dispatch=Dispatch(store, clock, chosen, lead, fleet),

@@ -15,6 +15,18 @@ from svckit.spec.wire import spec_to_proto
 FAILURE_MESSAGE_CHARACTERS_MAX = 8192
 PATH_CHARACTERS_MAX = 8192
 REVISIONS_MAX = 100
+# What validate_only looks at. The rest is on the disks of trainers.
+CHECKED = (
+    "the form and the ranges of every field, and what the recipe allows",
+    "that no other job has the output folder, and that the queue has room",
+    "which registered trainers have the backend and the devices",
+)
+NOT_CHECKED = (
+    "the model: whether the trainer has it, and can train it",
+    "the data: whether it can be read, and what becomes of its rows",
+    "whether model and batches fit into the memory of a GPU",
+    "the trainer's disk: free space, and whether the output folder is free there",
+)
 
 
 def job_message(view: JobView) -> job_pb2.Job:
@@ -73,7 +85,9 @@ def _attempt_message(attempt: Attempt) -> job_pb2.Attempt:
 
 def _plan_message(plan: Plan) -> job_pb2.JobPlan:
     trainers = [trainer_name(name) for name in plan.trainer_ids]
-    return job_pb2.JobPlan(trainers=trainers, argv=plan.argv)
+    return job_pb2.JobPlan(
+        trainers=trainers, argv=plan.argv, checked=CHECKED, not_checked=NOT_CHECKED
+    )
 
 
 def output_message(output: JobOutput) -> job_pb2.JobOutput:

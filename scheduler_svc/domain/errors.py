@@ -14,7 +14,9 @@ One interceptor turns them into a status; nothing here knows of gRPC.
     ├── OutputDirTaken · JobIdTaken · RequestIdReused · RecipeExists
     ├── RecipeReadOnly          it is shipped
     ├── RecipeChanged           what was edited is not the latest any more
-    └── QueueFull
+    ├── QueueFull
+    └── TrainerUnavailable      none can check data, or the one asked cannot be reached
+        TooManyChecks · CheckTimedOut · CheckCrashed   a trainer's own refusals, passed on
 """
 
 from __future__ import annotations
@@ -238,3 +240,27 @@ class StaleReader(Refusal):
             f"{reader} reads with epoch {epoch}, but {newest} was seen",
             metadata={"reader": reader, "epoch": str(epoch), "newest": str(newest)},
         )
+
+
+class TrainerUnavailable(Refusal):
+    """No trainer can do what was asked now, or the one that was asked cannot be reached."""
+
+    reason = Reason.TRAINER_UNAVAILABLE
+
+
+class TooManyChecks(Refusal):
+    """The trainer runs as many data checks as it may."""
+
+    reason = Reason.TOO_MANY_CHECKS
+
+
+class CheckTimedOut(Refusal):
+    """The data check took longer than the trainer allows."""
+
+    reason = Reason.CHECK_TIMED_OUT
+
+
+class CheckCrashed(Refusal):
+    """The data check's process ended without a verdict."""
+
+    reason = Reason.CHECK_CRASHED

@@ -46,14 +46,14 @@ def queued_reason(need: Requirement, fleet: Fleet) -> str:
     if any(fits_now(need, host) for host in hosts):
         return f"{_need(need)}; a place is free, it is next unless jobs before it take that"
     capable = [host for host in hosts if _has_the_hardware(need, host)]
-    return f"{_need(need)}; {_cut([_obstacle(need, host) for host in capable])}"
+    return f"{_need(need)}; {cut([_obstacle(need, host) for host in capable])}"
 
 
 def _never(need: Requirement, hosts: Sequence[Host]) -> str:
     """What no waiting will change; empty if a trainer has what it takes."""
     able = [host for host in hosts if need.backend in host.trainer.capabilities.backends]
     if not able:
-        return _no_backend(need, hosts)
+        return no_backend(need, hosts)
     named = need.trainer_id is not None
     subject = f"trainers/{need.trainer_id} has" if named else "no trainer has"
     if need.on_cpu:
@@ -65,7 +65,8 @@ def _never(need: Requirement, hosts: Sequence[Host]) -> str:
     return _no_such_gpus(need, able)
 
 
-def _no_backend(need: Requirement, hosts: Sequence[Host]) -> str:
+def no_backend(need: Requirement, hosts: Sequence[Host]) -> str:
+    """That none of these trainers has the backend, and why."""
     backend = need.backend
     why = [
         f"{host.trainer_id}: {text}"
@@ -73,7 +74,7 @@ def _no_backend(need: Requirement, hosts: Sequence[Host]) -> str:
         if (text := host.trainer.capabilities.missing_backends.get(backend.value))
     ]
     subject = f"trainers/{need.trainer_id} lacks" if need.trainer_id else "no trainer has"
-    return f"{subject} the {backend.short_name} backend" + (f" ({_cut(why)})" if why else "")
+    return f"{subject} the {backend.short_name} backend" + (f" ({cut(why)})" if why else "")
 
 
 def _no_such_gpus(need: Requirement, hosts: Sequence[Host]) -> str:
@@ -121,6 +122,17 @@ def _has_the_hardware(need: Requirement, host: Host) -> bool:
 
 def _obstacle(need: Requirement, host: Host) -> str:
     name = host.trainer_id
+    shut = why_no_work(host)
+    if shut:
+        return shut
+    if need.on_cpu:
+        return f"{name} has {host.cpu_slots_free} of {host.trainer.capabilities.cpu_slots} free"
+    return f"{name} {_gpu_obstacle(need, host)}"
+
+
+def why_no_work(host: Host) -> str:
+    """Why nothing new goes to a trainer, whatever is free there; empty where something does."""
+    name = host.trainer_id
     if host.state is TrainerState.LOST:
         return f"{name} is lost"
     if host.state is TrainerState.SUSPECT:
@@ -129,9 +141,7 @@ def _obstacle(need: Requirement, host: Host) -> str:
         jobs = len(host.slots)
         what = "job" if jobs == 1 else "jobs"
         return f"{name} is draining ({jobs} {what} left)" if jobs else f"{name} is cordoned"
-    if need.on_cpu:
-        return f"{name} has {host.cpu_slots_free} of {host.trainer.capabilities.cpu_slots} free"
-    return f"{name} {_gpu_obstacle(need, host)}"
+    return ""
 
 
 def _gpu_obstacle(need: Requirement, host: Host) -> str:
@@ -143,11 +153,11 @@ def _gpu_obstacle(need: Requirement, host: Host) -> str:
     if need.gpu_ids:
         taken = [f"gpu {gpu_id} for jobs/{holders[gpu_id]}" for gpu_id in need.gpu_ids
                  if gpu_id in holders]  # fmt: skip
-        parts = [f"uses {_cut(taken)}"] if taken else []
+        parts = [f"uses {cut(taken)}"] if taken else []
     if foreign:
-        parts.append(f"has somebody else's processes on gpu {_cut(foreign)}")
+        parts.append(f"has somebody else's processes on gpu {cut(foreign)}")
     if faulty:
-        parts.append(f"has a fault on gpu {_cut(faulty)}")
+        parts.append(f"has a fault on gpu {cut(faulty)}")
     return " and ".join(parts)
 
 
@@ -201,7 +211,8 @@ def _size(size_bytes: int) -> str:
     return f"{size_bytes / _GIB:.4g} GiB"
 
 
-def _cut(texts: Sequence[str]) -> str:
+def cut(texts: Sequence[str]) -> str:
+    """The first few, and how many more."""
     named = ", ".join(texts[:HOSTS_NAMED_MAX])
     left = len(texts) - HOSTS_NAMED_MAX
     return f"{named} and {left} more" if left > 0 else named

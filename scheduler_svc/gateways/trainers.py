@@ -1,6 +1,6 @@
-"""Calls to trainers: what was decided is said at once.
+"""Calls to trainers: what was decided is said at once, and data checks are relayed.
 
-An optimisation and nothing more: the answer to the trainer's next heartbeat
+To say it is an optimisation and nothing more: the answer to the trainer's next heartbeat
 repeats all of it. So a call that fails is noted in the log and forgotten, and
 no transaction is ever open while one is made.
 """
@@ -9,25 +9,37 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 
 import grpc
 import grpc.aio
 import structlog
-from tunewright.v1 import trainer_service_pb2, trainer_service_pb2_grpc
+from tunewright.v1 import data_service_pb2, trainer_service_pb2, trainer_service_pb2_grpc
 from tunewright.wire.names import job_name
 from tunewright.wire.status import rich_error
 
 from scheduler_svc.converters.runs import assignment_message, stop_message
+from scheduler_svc.domain.errors import (
+    CheckCrashed,
+    CheckTimedOut,
+    TooManyChecks,
+    TrainerUnavailable,
+)
+from scheduler_svc.domain.fleet import Host
 from scheduler_svc.domain.run import AssignedRun, RunKey, StopOrder
 from svckit.channel import ChannelSecurity, open_channel
+from svckit.refusal import Refusal
 
 CHANNELS_MAX = 2_000
+# A trainer's refusals of a data check, which are its caller's to hear.
+_PASSED_ON: Mapping[str, type[Refusal]] = {
+    kind.reason: kind for kind in (TooManyChecks, CheckTimedOut, CheckCrashed)
+}
 _CALLS_AT_ONCE = 64
 
 
 class TrainerGateway:
-    """Delivers starts and stops. Close is safe to call twice."""
+    """Delivers starts and stops, and relays data checks. Close is safe to call twice."""
 
     def __init__(self, security: ChannelSecurity, call_seconds_max: float = 5.0) -> None:
         self._security = security
@@ -62,6 +74,26 @@ class TrainerGateway:
             await stub.StopRun(request, timeout=self._call_seconds_max)
 
         self._deliver("stop", address, order.key, call)
+
+    async def check_data(
+        self, host: Host, request: data_service_pb2.CheckDataRequest
+    ) -> AsyncGenerator[data_service_pb2.CheckDataResponse, None]:
+        """What a trainer says of data; ends there when it is closed here.
+
+        Raises TrainerUnavailable, TooManyChecks, CheckTimedOut, CheckCrashed.
+        """
+        name = f"trainers/{host.trainer_id}"
+        try:
+            call = (await self._stub(host.trainer.address)).CheckData(request)
+        except OSError as error:
+            raise TrainerUnavailable(f"{name} cannot be reached: {error}") from None
+        try:
+            async for message in call:
+                yield message
+        except grpc.aio.AioRpcError as error:
+            raise _refusal_of(error, name) from None
+        finally:
+            call.cancel()
 
     async def close(self) -> None:
         """Ends the calls under way; heartbeats will repeat what they carried."""
@@ -114,3 +146,16 @@ class TrainerGateway:
             trainer_service_pb2_grpc.TrainerServiceStub(channel)
         )
         return stub
+
+
+def _refusal_of(error: grpc.aio.AioRpcError, name: str) -> Refusal:
+    """A trainer's own refusal, or that it cannot be asked."""
+    told = rich_error(error)
+    kind = _PASSED_ON.get(told.reason)
+    if kind is not None:
+        return kind(
+            told.message, metadata=told.metadata, retry_delay_seconds=told.retry_delay_seconds
+        )
+    if told.code == "UNIMPLEMENTED":
+        return TrainerUnavailable(f"{name} is too old to check data; update it")
+    return TrainerUnavailable(f"{name} cannot check data now: {told.message}")

@@ -141,7 +141,13 @@ def test_recipes(newcomer: Installation) -> None:
 def test_buf_curl_lists_creates_and_streams(newcomer: Installation) -> None:
     printed = newcomer.paste(README[5])
 
-    for service in ("JobService", "FleetService", "TrainerRegistryService", "FeedService"):
+    for service in (
+        "JobService",
+        "DataService",
+        "FleetService",
+        "TrainerRegistryService",
+        "FeedService",
+    ):
         assert f"tunewright.v1.{service}" in printed
     assert "grpc.health.v1.Health" in printed
     assert "grpc.reflection.v1.ServerReflection" in printed

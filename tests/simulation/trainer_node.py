@@ -30,6 +30,7 @@ from trainer_svc.rpc.feed_service import FeedServicer, _Reading
 from trainer_svc.rpc.trainer_service import TrainerServicer
 from trainer_svc.supervisor import feed_batches, publication, spawn, starting, trees
 from trainer_svc.supervisor.background import Background
+from trainer_svc.supervisor.data_checks import DataChecks
 from trainer_svc.supervisor.gpus import GpuReading
 from trainer_svc.supervisor.life import RunLife, publication_failure, publication_of
 from trainer_svc.supervisor.processes import Identity
@@ -209,7 +210,8 @@ class TrainerService:
         self._upstream = upstream_class(self.supervisor, client, identity, 5.0)
         self._upstream.host = host
         self._feed = FeedServicer(self.supervisor, 15.0)
-        calls = TrainerServicer(self.supervisor, name, incarnation, capabilities)
+        checks = DataChecks(name, self.supervisor.settings, self.supervisor.workspace.uuid)
+        calls = TrainerServicer(self.supervisor, checks, name, incarnation, capabilities)
         self._handlers: dict[str, Handler] = {
             "/tunewright.v1.TrainerService/StartRun": calls.StartRun,
             "/tunewright.v1.TrainerService/StopRun": calls.StopRun,

@@ -20,6 +20,7 @@ from typing import Any
 from tunewright.v1.spec_pb2 import MODEL_KIND_VLM
 
 from trainer_svc.child.dialogue import Message
+from trainer_svc.child.inspection import RUN, Inspection
 from trainer_svc.child.progress import DataProgress
 from trainer_svc.child.raw_row import data_failure
 from trainer_svc.child.receipts import Tally, settle
@@ -48,7 +49,9 @@ class CheckedPart:
         return self.tallies[bisect_right(self.row_ends, row)]
 
 
-def write_checked(run: RunSpec, part: Part, folder: Path, spool: Spool) -> CheckedPart | None:
+def write_checked(
+    run: RunSpec, part: Part, folder: Path, spool: Spool, inspection: Inspection = RUN
+) -> CheckedPart | None:
     """Reads, checks and writes the rows of one part to `folder`, which is made; None when the
     part has no sources.
 
@@ -56,11 +59,11 @@ def write_checked(run: RunSpec, part: Part, folder: Path, spool: Spool) -> Check
     malformed row of a strict job, and, the receipts told, when too few rows are left already.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    sources = find_sources(run, part, folder, spool)
+    sources = find_sources(run, part, folder, spool, inspection)
     if not sources:
         return None
     tell_preparing(part, sources, spool)
-    rules = rules_of(run, folder)
+    rules = rules_of(run, folder, inspection)
     path = folder / f"{part}.jsonl"
     writer = _RowWriter()
     progress = DataProgress(spool.event)
@@ -129,6 +132,6 @@ def _message(turn: Message) -> dict[str, Any]:
 
 def _require_enough(tallies: Sequence[Tally], rules: Rules, spool: Spool) -> None:
     """Fails now, and tells why, if the sources cannot do whatever else is left out."""
-    limit = rules.max_dropped_fraction
-    if not all(tally.rows_kept and tally.fraction_allowed(limit) for tally in tallies):
-        settle(tallies, spool, limit)
+    limit, inspection = rules.max_dropped_fraction, rules.inspection
+    if not all(inspection.enough_so_far(tally, limit) for tally in tallies):
+        settle(tallies, spool, limit, inspection)

@@ -24,12 +24,12 @@ import pyarrow.compute as pc  # type: ignore[import-untyped]  # no stubs
 
 from trainer_svc.child.arrow_rows import ArrowWriter, read_batches
 from trainer_svc.child.failure import Cause, RunFailed
+from trainer_svc.child.inspection import IGNORED, KeptRow
 from trainer_svc.child.progress import SILENT, DataProgress
 from trainer_svc.child.raw_row import data_failure
 from trainer_svc.child.receipts import MALFORMED, NO_SUPERVISED_TOKENS, TOO_LONG, Tally
+from trainer_svc.child.source_rows import Rules
 
-IGNORED = -100
-"""The label of a token without loss."""
 PROCESSES_MAX = 8
 # Batches that are with the processes at a time, for each of them: one at work, one waiting.
 BATCHES_AHEAD = 2
@@ -56,14 +56,16 @@ OUTCOME = (
     ("why", pa.string()),
     ("tokens", pa.int32()),
     ("supervised_tokens", pa.int32()),
+    ("length", pa.int32()),
 )
-"""The columns that every encoded row has; the sizes are those of rows that are kept."""
+"""The columns that every encoded row has; the sizes are those of rows that are kept, the length
+is in tokens, before a row is cut."""
 
 
 @dataclass(frozen=True)
 class Encoding:
     """How rows of one kind are encoded. `encode` makes the columns of `schema`, "place" apart,
-    of one checked row; `schema` includes OUTCOME."""
+    of one checked row; `schema` includes OUTCOME, and input_ids and labels."""
 
     encode: Callable[[Mapping[str, Any]], Mapping[str, Any]]
     schema: pa.Schema
@@ -157,7 +159,8 @@ def outcome(labels: Sequence[int], max_length: int, cuts: bool) -> tuple[Fate, d
         fate = Fate.TRUNCATED if cuts and _learns(labels[:max_length]) else Fate.TOO_LONG
     left = labels[:max_length] if fate is Fate.TRUNCATED else labels
     supervised = sum(label != IGNORED for label in left)
-    return fate, {"fate": fate, "why": "", "tokens": len(left), "supervised_tokens": supervised}
+    sizes = {"tokens": len(left), "supervised_tokens": supervised, "length": len(labels)}
+    return fate, {"fate": fate, "why": "", **sizes}
 
 
 def _learns(labels: Sequence[int]) -> bool:
@@ -166,13 +169,14 @@ def _learns(labels: Sequence[int]) -> bool:
 
 def broken(why: str) -> dict[str, Any]:
     """The columns of OUTCOME but the place of a row that cannot be encoded."""
-    return {"fate": Fate.BROKEN, "why": why, "tokens": 0, "supervised_tokens": 0}
+    sizes = {"tokens": 0, "supervised_tokens": 0, "length": 0}
+    return {"fate": Fate.BROKEN, "why": why, **sizes}
 
 
 def sieve(
     batches: Generator[pa.RecordBatch, None, None],
     tally: Tally,
-    strict: bool,
+    rules: Rules,
     kept: ArrowWriter,
     progress: DataProgress = SILENT,
 ) -> None:
@@ -180,19 +184,35 @@ def sieve(
     done, total = 0, tally.rows_kept
     with closing(batches):
         for batch in batches:
-            for row in batch.select([name for name, _ in OUTCOME]).to_pylist():
-                _tally(row, tally, strict)
+            outcomes = batch.select([name for name, _ in OUTCOME])
+            for at, row in enumerate(outcomes.to_pylist()):
+                _tally(row, batch, at, tally, rules)
             wanted = pc.less_equal(batch.column("fate"), int(Fate.TRUNCATED))
             kept.add_batch(batch.filter(wanted))
             done += batch.num_rows
             progress.encoded(tally, done, total)
 
 
-def _tally(row: Mapping[str, Any], tally: Tally, strict: bool) -> None:
-    fate = row["fate"]
-    if fate == Fate.BROKEN and strict:
-        raise data_failure(f"{row['place']}: {row['why']}")
+def _tally(
+    row: Mapping[str, Any], batch: pa.RecordBatch, at: int, tally: Tally, rules: Rules
+) -> None:
+    """Tallies row number `at` of a batch, whose columns of OUTCOME are `row`."""
+    inspection, fate, place = rules.inspection, row["fate"], row["place"]
+    if fate == Fate.BROKEN and rules.strict:
+        inspection.refuse_row(data_failure(f"{place}: {row['why']}"))
     if fate in REASONS:
-        tally.drop(REASONS[fate], row["place"])
-    else:
-        tally.keep(row["tokens"], row["supervised_tokens"], truncated=fate == Fate.TRUNCATED)
+        inspection.drop(tally, REASONS[fate], place, row["why"], row["length"])
+        return
+    shown = inspection.shows(tally)
+    inspection.keep(
+        tally,
+        KeptRow(
+            place=place,
+            tokens=row["tokens"],
+            supervised_tokens=row["supervised_tokens"],
+            truncated=fate == Fate.TRUNCATED,
+            length=row["length"],
+            input_ids=batch.column("input_ids")[at].as_py() if shown else (),
+            labels=batch.column("labels")[at].as_py() if shown else (),
+        ),
+    )

@@ -27,9 +27,10 @@ from trainer_svc.child.tables import BATCH_ROWS_MAX, batch_values
 
 # Weights in pickles are never loaded, so they need not come.
 MODEL_FILES = ("*.json", "*.jinja", "*.txt", "*.model", "*.tiktoken", "*.safetensors")
+WEIGHTS = "*.safetensors"
 LOADABLE: Mapping[str, str] = {
     "config.json": "config.json",
-    "safetensors weights": "*.safetensors",
+    "safetensors weights": WEIGHTS,
 }
 # Loaders look at the top, and here; other folders hold the same weights for other runtimes.
 TEMPLATE_FOLDER = "additional_chat_templates/"
@@ -49,17 +50,17 @@ CARD_VALUES_MAX = 1_000_000
 
 
 def download_model(
-    hub_id: HubId, pins: Pins, spool: Spool, with_code: bool = False
+    hub_id: HubId, pins: Pins, spool: Spool, with_code: bool = False, weights: bool = True
 ) -> tuple[Path, str]:
     """The folder of a model, and the commit it is. Raises RunFailed.
 
     `with_code` also brings the Python files that some models need; whether they may run
-    is the caller's to decide.
+    is the caller's to decide. Without `weights` they stay on the hub.
     """
     bound_requests()
     model = Repository(RepositoryKind.MODEL, hub_id.name, hub_id.revision)
     commit = _pin(model, pins, spool)
-    folder = _cached_model(model, commit, with_code)
+    folder = _cached_model(model, commit, with_code, weights)
     if folder is not None:
         text = f"{model.words} is in this host's cache"
         spool.event("MODEL_CACHED", text, name=model.key, revision=commit)
@@ -67,6 +68,7 @@ def download_model(
     listed = by_path(patiently(model, spool, lambda: list_files(model, commit)))
     needed = needed_files(list(listed), with_code)
     _require_loadable(model, needed)
+    needed = _wanted(needed, weights)
     _bring(model, commit, [listed[path] for path in needed], spool, "MODEL_DOWNLOADING")
     return patiently(model, spool, lambda: _snapshot(model, commit, needed)), commit
 
@@ -104,6 +106,10 @@ def needed_files(paths: Sequence[str], with_code: bool = False) -> list[str]:
     return sorted(needed)
 
 
+def _wanted(needed: Sequence[str], weights: bool) -> list[str]:
+    return [path for path in needed if weights or not fnmatch(path, WEIGHTS)]
+
+
 def _pin(repository: Repository, pins: Pins, spool: Spool) -> str:
     commit = pins.every().get(repository.key)
     if commit is None:
@@ -131,7 +137,7 @@ def _resolve(repository: Repository) -> str:
     )
 
 
-def _cached_model(model: Repository, commit: str, with_code: bool) -> Path | None:
+def _cached_model(model: Repository, commit: str, with_code: bool, weights: bool) -> Path | None:
     """Its folder if all of it is in the cache, as far as a listing there can tell."""
     from huggingface_hub import get_cached_repo_tree
     from huggingface_hub.errors import CachedRepoTreeNotFoundError
@@ -140,7 +146,7 @@ def _cached_model(model: Repository, commit: str, with_code: bool) -> Path | Non
         tree = get_cached_repo_tree(model.name, revision=commit)
     except CachedRepoTreeNotFoundError:
         return None
-    needed = needed_files([entry.path for entry in tree], with_code)
+    needed = _wanted(needed_files([entry.path for entry in tree], with_code), weights)
     found = [cached_path(model, commit, path) for path in needed]
     config = cached_path(model, commit, "config.json")
     return config.parent if config is not None and None not in found else None

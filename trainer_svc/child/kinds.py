@@ -12,6 +12,7 @@ from tunewright.v1.spec_pb2 import MODEL_KIND_VLM, Hyperparameters
 
 from trainer_svc.child.failure import Cause, RunFailed
 from trainer_svc.child.hardware import Hardware
+from trainer_svc.child.inspection import Inspection
 from trainer_svc.child.model import BaseModel, load_base, load_tokenizer
 from trainer_svc.child.run_spec import RunSpec
 from trainer_svc.child.sources import Prepared, prepare_sources
@@ -30,7 +31,7 @@ class Kind:
     that has one; every step may raise RunFailed."""
 
     load_processing: Callable[[BaseModel], Any]
-    prepare: Callable[[RunSpec, Any, Path, Spool], Prepared]
+    prepare: Callable[[RunSpec, Any, Path, Spool, Inspection], Prepared]
     load_base: Callable[[BaseModel, Hyperparameters, Hardware], "PreTrainedModel"]
     untouched: Callable[["PreTrainedModel"], Sequence[str]]
     """The modules that get no LoRA, whatever the job names."""

@@ -18,7 +18,6 @@ from jinja2 import TemplateError
 from trainer_svc.child.arrow_rows import DIALOGUE_COLUMNS, arrow_file
 from trainer_svc.child.dialogue import as_columns, from_columns
 from trainer_svc.child.encoding import (
-    IGNORED,
     OUTCOME,
     Encoding,
     Fate,
@@ -26,6 +25,8 @@ from trainer_svc.child.encoding import (
     outcome,
     sieve,
 )
+from trainer_svc.child.failure import RunFailed
+from trainer_svc.child.inspection import IGNORED
 from trainer_svc.child.masks import Encoder, Encoders, TurnsNotFound
 from trainer_svc.child.progress import SILENT, DataProgress
 from trainer_svc.child.receipts import Tally
@@ -74,14 +75,14 @@ def prepare(
             rows = progress.reading(check_rows(source, recipe.rules, tally), tally)
             plain = _write_rows(rows, rows_file)
             if tally.rows_kept:
-                encoder = recipe.encoders.of_texts if plain else recipe.encoders.of_dialogues
-                encoding = _encoding(encoder, recipe.max_length)
-                encoded = encoding.encoded(rows_file, tally.rows_kept)
-                sieve(encoded, tally, recipe.rules.strict, kept, progress)
+                encoding = _encoding(recipe, plain)
+                if encoding is not None:
+                    encoded = encoding.encoded(rows_file, tally.rows_kept)
+                    sieve(encoded, tally, recipe.rules, kept, progress)
             rows_file.unlink()
             on_tally(tally)
-            tally.require_rows()
-            tally.require_fraction(recipe.rules.max_dropped_fraction)
+            rules = recipe.rules
+            rules.inspection.require_enough(tally, rules.max_dropped_fraction)
     return Dataset.from_file(str(folder / f"{part}.arrow"))
 
 
@@ -99,9 +100,16 @@ def _columns(row: CheckedRow) -> Mapping[str, Any]:
     return {**as_columns(row.dialogue), "place": row.place}
 
 
-def _encoding(encoder: Encoder, max_length: int) -> Encoding:
+def _encoding(recipe: Recipe, plain: bool) -> Encoding | None:
+    """None: the model cannot encode such rows, and a data check has noted it. Raises RunFailed."""
+    try:
+        encoder = recipe.encoders.of_texts if plain else recipe.encoders.of_dialogues
+    except RunFailed as failure:
+        recipe.rules.inspection.refuse(failure)
+        return None
+
     def encode(row: Mapping[str, Any]) -> Mapping[str, Any]:
-        return _encode_row(row, encoder, max_length)
+        return _encode_row(row, encoder, recipe.max_length)
 
     return Encoding(encode, ENCODED, ENCODE_ROWS, PARALLEL_ROWS)
 

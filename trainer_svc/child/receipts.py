@@ -16,6 +16,7 @@ from tunewright.v1.feed_pb2 import DataPrepared, DroppedRows
 from trainer_svc.child.failure import Cause, RunFailed
 
 if TYPE_CHECKING:
+    from trainer_svc.child.inspection import Inspection
     from trainer_svc.child.spool import Spool
 
 PLACES_MAX = 5
@@ -147,15 +148,14 @@ class Tally:
 
 
 def settle(
-    tallies: Iterable[Tally], spool: "Spool", max_dropped_fraction: float
+    tallies: Iterable[Tally], spool: "Spool", max_dropped_fraction: float, inspection: "Inspection"
 ) -> tuple[DataPrepared, ...]:
-    """Tells what became of the rows, once all that are dropped are tallied. Raises RunFailed
-    when too little is left; then the receipts have been told all the same."""
+    """Reports what became of the rows, once all that are dropped are tallied. Raises RunFailed
+    when too little is left; then the receipts have been reported all the same."""
     listed = tuple(tallies)
     receipts = tuple(tally.receipt() for tally in listed)
     for receipt in receipts:
         spool.data_prepared(receipt)
     for tally in listed:
-        tally.require_rows()
-        tally.require_fraction(max_dropped_fraction)
+        inspection.require_enough(tally, max_dropped_fraction)
     return receipts

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 from trainer_svc.child.checkpoints import Checkpoint, CheckpointStore, best_of
 from trainer_svc.child.durable import remove_tree
 from trainer_svc.child.failure import Cause, Phase, RunFailed
+from trainer_svc.child.groundwork import lay_groundwork
 from trainer_svc.child.hardware import Hardware, choose_hardware
-from trainer_svc.child.kinds import kind_of, require_possible
-from trainer_svc.child.locations import find_model
-from trainer_svc.child.model import BaseModel, add_lora, check_kind, check_vocabulary
+from trainer_svc.child.inspection import RUN
+from trainer_svc.child.kinds import kind_of
+from trainer_svc.child.model import BaseModel, add_lora, check_vocabulary
 from trainer_svc.child.result import Ending, Outcome, stage_result
 from trainer_svc.child.run_spec import RunSpec
 from trainer_svc.child.sources import Prepared
@@ -66,13 +67,10 @@ class Run:
 
     def execute(self) -> Ending:
         """Raises RunFailed, StopNow, and what the libraries raise."""
-        require_possible(self._spec)
-        self.phase = Phase.MODEL
-        base = self._find_base()
-        check_kind(base, self._spec.spec.model_kind)
-        processing = self._kind.load_processing(base)
+        ground = lay_groundwork(self._spec, self._spool, self._enter)
+        base, processing = ground.base, ground.processing
         self.phase = Phase.DATA
-        data = self._kind.prepare(self._spec, processing, self._cache, self._spool)
+        data = self._kind.prepare(self._spec, processing, self._cache, self._spool, RUN)
         self.total_steps = total_steps(len(data.train), self._wanted)
         self.phase = Phase.RESUME
         start = find_start(self._store, self._spec.resume, self._spool)
@@ -84,18 +82,8 @@ class Run:
         model = self._load_model(base, processing)
         return self._train(model, processing, base, data, start)
 
-    def _find_base(self) -> BaseModel:
-        asked = self._spec.spec.model
-        found = find_model(asked.name, asked.revision, self._spec.model_roots, self._spec.allow_hub)
-        if isinstance(found, Path):
-            return BaseModel(asked.name, "", found, self._spec.trust_remote_code)
-        from trainer_svc.child.hub import download_model
-        from trainer_svc.child.pins import pins_of
-
-        folder, commit = download_model(
-            found, pins_of(self._spec), self._spool, self._spec.trust_remote_code
-        )
-        return BaseModel(asked.name, commit, folder, self._spec.trust_remote_code)
+    def _enter(self, phase: Phase) -> None:
+        self.phase = phase
 
     def _load_model(self, base: BaseModel, processing: "Processing") -> "PeftModel":
         self.phase = Phase.MODEL

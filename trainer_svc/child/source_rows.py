@@ -21,9 +21,14 @@ from trainer_svc.child.dialogue import (
     format_of,
     to_dialogue,
 )
+from trainer_svc.child.failure import RunFailed
 from trainer_svc.child.images import PictureBroken, Pictures, picture_values
+from trainer_svc.child.inspection import RUN, Inspection
 from trainer_svc.child.raw_row import RawRow, RowStream, data_failure
 from trainer_svc.child.receipts import MALFORMED, Tally
+
+# Of a row that fails any job; no receipt has it, for the run ends there.
+REFUSED = "refused"
 
 
 @dataclass(frozen=True)
@@ -48,6 +53,8 @@ class Rules:
     strict: bool = True
     max_dropped_fraction: float = 0.1
     pictures: Pictures | None = None
+    inspection: Inspection = RUN
+    """What is done about what is found."""
 
 
 @dataclass(frozen=True)
@@ -86,25 +93,41 @@ def check_rows(source: Source, rules: Rules, tally: Tally) -> Iterator[CheckedRo
     """The rows of `source` that can be trained on; every row read is counted in `tally`, which
     also gets those that are left out. Raises RunFailed."""
     checker = _RowChecker(source, rules)
-    with closing(source.rows):
-        # Not one row further than asked: what comes after it may be broken.
-        for row in islice(source.rows, source.limit):
-            tally.rows_read += 1
-            place = row.place(source.place)
-            try:
-                checked = checker.check(row, place)
-            except _Dropped as dropped:
-                if rules.strict:
-                    raise data_failure(
+    inspection = rules.inspection
+    for row in _raw_rows(source, inspection):
+        tally.rows_read += 1
+        inspection.read(tally)
+        place = row.place(source.place)
+        try:
+            checked = checker.check(row, place)
+        except _Dropped as dropped:
+            if rules.strict:
+                inspection.refuse_row(
+                    data_failure(
                         f"{place}: {dropped}",
                         "Correct the data file, or set strict to false to leave such rows out.",
-                    ) from None
-                tally.drop(dropped.reason, place)
-                continue
-            if isinstance(checked, Unusable):
-                tally.drop(checked.value, place)
-            else:
-                yield checked
+                    )
+                )
+            inspection.drop(tally, dropped.reason, place, str(dropped))
+            continue
+        except RunFailed as failure:
+            inspection.refuse_row(failure)
+            inspection.drop(tally, REFUSED, place, str(failure))
+            continue
+        if isinstance(checked, Unusable):
+            inspection.drop(tally, checked.value, place)
+        else:
+            yield checked
+
+
+def _raw_rows(source: Source, inspection: Inspection) -> Iterator[RawRow]:
+    """The rows as they are read, to the end of the file or to where it cannot be read."""
+    with closing(source.rows):
+        try:
+            # Not one row further than asked: what comes after it may be broken.
+            yield from islice(source.rows, source.limit)
+        except RunFailed as failure:
+            inspection.refuse(failure)
 
 
 def _require_characters(dialogue: Dialogue) -> None:

@@ -23,7 +23,9 @@ from tunewright.v1.spec_pb2 import (
 )
 
 from trainer_svc.child.dialogue import RowFormat
+from trainer_svc.child.failure import RunFailed
 from trainer_svc.child.images import Pictures
+from trainer_svc.child.inspection import RUN, Inspection
 from trainer_svc.child.locations import find_data, split_limit
 from trainer_svc.child.masks import Encoders
 from trainer_svc.child.prepare import Recipe, prepare
@@ -64,12 +66,18 @@ class Prepared:
 
 
 def prepare_sources(
-    run: RunSpec, tokenizer: "PreTrainedTokenizerBase", cache: Path, spool: Spool
+    run: RunSpec,
+    tokenizer: "PreTrainedTokenizerBase",
+    cache: Path,
+    spool: Spool,
+    inspection: Inspection = RUN,
 ) -> Prepared:
     """Prepares all data of the run below `cache`. Raises RunFailed."""
     wanted = run.spec.hyperparameters
     recipe = Recipe(
-        Encoders(tokenizer, wanted.assistant_only_loss), wanted.max_length, rules_of(run, cache)
+        Encoders(tokenizer, wanted.assistant_only_loss),
+        wanted.max_length,
+        rules_of(run, cache, inspection),
     )
     parts: dict[str, Dataset] = {}
     receipts: list[DataPrepared] = []
@@ -80,17 +88,19 @@ def prepare_sources(
 
     progress = DataProgress(spool.event)
     # All sources are found before the first is read: a wrong path shows at once.
-    found = {part: find_sources(run, part, cache, spool) for part in PARTS}
+    found = {part: find_sources(run, part, cache, spool, inspection) for part in PARTS}
+    inspection.require_sources(found["train"])
     for part, sources in found.items():
         if not sources:
             continue
         tell_preparing(part, sources, spool)
         tokens = prepare(part, sources, recipe, cache, on_tally, progress)
-        parts[part] = _packed(tokens, wanted.max_length) if wanted.packing else tokens
+        packs = wanted.packing and len(tokens) > 0
+        parts[part] = _packed(tokens, wanted.max_length) if packs else tokens
     return Prepared(parts["train"], parts.get("eval"), tuple(receipts))
 
 
-def rules_of(run: RunSpec, cache: Path) -> Rules:
+def rules_of(run: RunSpec, cache: Path, inspection: Inspection = RUN) -> Rules:
     """What the run's spec says about its rows. Pictures that come as bytes go to `cache`."""
     spec = run.spec
     reads_pictures = spec.model_kind == MODEL_KIND_VLM
@@ -99,6 +109,7 @@ def rules_of(run: RunSpec, cache: Path) -> Rules:
         strict=spec.strict if spec.HasField("strict") else True,
         max_dropped_fraction=max_dropped_fraction(run),
         pictures=Pictures(run.data_roots, cache / "pictures") if reads_pictures else None,
+        inspection=inspection,
     )
 
 
@@ -110,11 +121,19 @@ def max_dropped_fraction(run: RunSpec) -> float:
     return MAX_DROPPED_FRACTION
 
 
-def find_sources(run: RunSpec, part: Part, cache: Path, spool: Spool) -> list[Source]:
+def find_sources(
+    run: RunSpec, part: Part, cache: Path, spool: Spool, inspection: Inspection = RUN
+) -> list[Source]:
     """The sources of one part, in order; nothing is read yet, what comes from a hub is there.
     Raises RunFailed."""
     asked: Sequence[DataSource] = run.spec.train_data if part == "train" else run.spec.eval_data
-    return [_find(run, one, part, cache, spool) for one in asked]
+    found = []
+    for one in asked:
+        try:
+            found.append(_find(run, one, part, cache, spool))
+        except RunFailed as failure:
+            inspection.refuse(failure)
+    return found
 
 
 def tell_preparing(part: Part, sources: Sequence[Source], spool: Spool) -> None:

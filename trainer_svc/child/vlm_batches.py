@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trainer_svc.child.encoding import IGNORED
+from trainer_svc.child.inspection import IGNORED
 from trainer_svc.child.vlm_masks import open_picture
 
 if TYPE_CHECKING:

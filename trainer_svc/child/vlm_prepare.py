@@ -17,7 +17,8 @@ from tunewright.v1.feed_pb2 import DataPrepared
 
 from trainer_svc.child.arrow_rows import DIALOGUE_COLUMNS, arrow_file
 from trainer_svc.child.dialogue import as_columns, from_columns
-from trainer_svc.child.encoding import IGNORED, OUTCOME, Encoding, broken, outcome, sieve
+from trainer_svc.child.encoding import OUTCOME, Encoding, broken, outcome, sieve
+from trainer_svc.child.inspection import IGNORED, RUN, Inspection
 from trainer_svc.child.masks import TurnsNotFound
 from trainer_svc.child.progress import SILENT, DataProgress
 from trainer_svc.child.receipts import Tally, settle
@@ -54,11 +55,15 @@ KEPT = pa.schema(
         ("labels", pa.list_(pa.int32())),
     ]
 )
-ENCODED = pa.schema([*OUTCOME, *KEPT])
+ENCODED = pa.schema([*OUTCOME, *KEPT, ("input_ids", pa.list_(pa.int32()))])
 
 
 def prepare_pictures(
-    run: RunSpec, processor: "ProcessorMixin", cache: Path, spool: Spool
+    run: RunSpec,
+    processor: "ProcessorMixin",
+    cache: Path,
+    spool: Spool,
+    inspection: Inspection = RUN,
 ) -> Prepared:
     """Prepares all data of the run below `cache`; the sets have the columns text, pictures
     (paths) and labels, with -100 where there is no loss. Raises RunFailed."""
@@ -67,8 +72,10 @@ def prepare_pictures(
     wanted = run.spec.hyperparameters
     encoder = PictureEncoder(processor, wanted.assistant_only_loss)
     progress = DataProgress(spool.event)
-    preparation = Preparation(encoder, wanted.max_length, rules_of(run, cache), cache, progress)
-    found = {part: find_sources(run, part, cache, spool) for part in PARTS}
+    rules = rules_of(run, cache, inspection)
+    preparation = Preparation(encoder, wanted.max_length, rules, cache, progress)
+    found = {part: find_sources(run, part, cache, spool, inspection) for part in PARTS}
+    inspection.require_sources(found["train"])
     cache.mkdir(parents=True, exist_ok=True)
     parts: dict[str, Dataset] = {}
     receipts: list[DataPrepared] = []
@@ -78,7 +85,7 @@ def prepare_pictures(
         tell_preparing(part, sources, spool)
         path = cache / f"{part}.arrow"
         tallies = preparation.prepare(part, sources, path)
-        receipts += settle(tallies, spool, preparation.rules.max_dropped_fraction)
+        receipts += settle(tallies, spool, rules.max_dropped_fraction, inspection)
         parts[part] = Dataset.from_file(str(path))
     return Prepared(parts["train"], parts.get("eval"), tuple(receipts))
 
@@ -113,7 +120,7 @@ class Preparation:
                         rows.add(_columns(row))
                 if tally.rows_kept:
                     encoded = self._encoding().encoded(rows_file, tally.rows_kept)
-                    sieve(encoded, tally, self.rules.strict, kept, self._progress)
+                    sieve(encoded, tally, self.rules, kept, self._progress)
                 rows_file.unlink()
                 tallies.append(tally)
         return tallies
@@ -147,11 +154,17 @@ def _encode_row(row: Mapping[str, Any], encoder: PictureEncoder, max_length: int
         for token, loss in zip(tokens.input_ids, tokens.supervised, strict=True)
     ]
     _, columns = outcome(labels, max_length, cuts=False)
-    return {**columns, "text": encoded.text, "pictures": row["pictures"], "labels": labels}
+    return {
+        **columns,
+        "text": encoded.text,
+        "pictures": row["pictures"],
+        "labels": labels,
+        "input_ids": tokens.input_ids,
+    }
 
 
 def _broken(why: str) -> dict[str, Any]:
-    return {**broken(why), "text": "", "pictures": [], "labels": []}
+    return {**broken(why), "text": "", "pictures": [], "labels": [], "input_ids": []}
 
 
 def _encoded(row: Mapping[str, Any], encoder: PictureEncoder, max_length: int) -> EncodedText:

@@ -67,6 +67,18 @@ def build_command(
     builder = table.get(spec.backend)
     if builder is None:
         return None
+    return ChildCommand(
+        tuple(builder(spec, run_folder)), _environment(gpu_ids, marker, cpu_threads)
+    )
+
+
+def data_check_command(folder: str, rows_shown: int, marker: str, cpu_threads: int) -> ChildCommand:
+    """The command of a data check, which sees no GPU."""
+    argv = (sys.executable, "-m", "trainer_svc.child.data_check", folder, str(rows_shown))
+    return ChildCommand(argv, _environment((), marker, cpu_threads))
+
+
+def _environment(gpu_ids: Sequence[str], marker: str, cpu_threads: int) -> dict[str, str]:
     environment = {
         MARKER_VARIABLE: marker,
         # Empty for a CPU job: its child must not see a GPU that it does not hold.
@@ -79,7 +91,7 @@ def build_command(
         environment["OMP_NUM_THREADS"] = str(cpu_threads)
         # Threads that spin while they wait cost ten times the time as soon as cores are shared.
         environment["OMP_WAIT_POLICY"] = "PASSIVE"
-    return ChildCommand(tuple(builder(spec, run_folder)), environment)
+    return environment
 
 
 def cpu_threads_per_job(cores: int, cpu_slots: int) -> int:
@@ -90,3 +102,8 @@ def cpu_threads_per_job(cores: int, cpu_slots: int) -> int:
 def run_marker(workspace_uuid: str, job_id: str, attempt: int) -> str:
     """The value of TUNEWRIGHT_RUN for one run."""
     return f"{workspace_uuid}/{job_id}/{attempt}"
+
+
+def check_marker(workspace_uuid: str, check_id: str) -> str:
+    """The value of TUNEWRIGHT_RUN for one data check. Its id is a UUID; an attempt is a number."""
+    return f"{workspace_uuid}/check/{check_id}"

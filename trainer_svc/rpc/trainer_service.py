@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from typing import Any, TypeAlias
 
 import grpc.aio
 from tunewright.v1 import (
+    data_service_pb2,
     registry_service_pb2,
     trainer_pb2,
     trainer_service_pb2,
@@ -16,7 +18,8 @@ from tunewright.v1 import (
 from trainer_svc.domain.authority import Authority
 from trainer_svc.domain.refusals import NotRegistered, StaleGeneration, StaleIncarnation
 from trainer_svc.domain.runs import RunKey
-from trainer_svc.supervisor.orders import start_order, stop_request
+from trainer_svc.supervisor.data_checks import DataChecks
+from trainer_svc.supervisor.orders import check_order, start_order, stop_request
 from trainer_svc.supervisor.status import status_of_run
 from trainer_svc.supervisor.supervisor import Supervisor
 from trainer_svc.supervisor.system_info import system_info
@@ -31,11 +34,13 @@ class TrainerServicer(trainer_service_pb2_grpc.TrainerServiceServicer):
     def __init__(
         self,
         supervisor: Supervisor,
+        checks: DataChecks,
         trainer: str,
         incarnation: str,
         capabilities: trainer_pb2.TrainerCapabilities,
     ) -> None:
         self._supervisor = supervisor
+        self._checks = checks
         self._trainer = trainer
         self._incarnation = incarnation
         self._capabilities = capabilities
@@ -79,6 +84,19 @@ class TrainerServicer(trainer_service_pb2_grpc.TrainerServiceServicer):
         statuses = await self._supervisor.statuses(unacknowledged_only=False)
         newest = sorted(statuses, key=lambda one: one.start_time.ToNanoseconds(), reverse=True)
         return trainer_service_pb2.ListRunsResponse(runs=newest)
+
+    async def CheckData(  # noqa: N802 # the name on the wire
+        self, request: data_service_pb2.CheckDataRequest, context: Context
+    ) -> AsyncIterator[data_service_pb2.CheckDataResponse]:
+        """Checks the data of a job; ends with the call."""
+        check = self._checks.admit(check_order(request))
+        # Also where the call ends while it is not this code that waits.
+        context.add_done_callback(lambda _: check.end_soon())  # type: ignore[arg-type] # the stubs want a class
+        try:
+            async for message in check.messages():
+                yield message
+        finally:
+            await check.end()
 
     async def _status(self, key: RunKey) -> registry_service_pb2.RunStatus:
         run = self._supervisor.run(key)

@@ -1,14 +1,16 @@
-"""Orders off the wire: assignments and stops, checked and turned into our own words."""
+"""Orders off the wire: assignments, stops, data checks; checked and turned into our own words."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tunewright.v1 import registry_service_pb2
+from tunewright.v1 import data_service_pb2, registry_service_pb2
 from tunewright.wire.times import seconds_of
 
 from svckit.refusal import InvalidRequest, Violation
+from svckit.spec.wire import spec_from_proto, spec_to_proto
 from trainer_svc.domain.runs import RunKey, StopMode
+from trainer_svc.supervisor.data_checks import ROWS_SHOWN_DEFAULT, ROWS_SHOWN_MAX, CheckOrder
 from trainer_svc.supervisor.starting import StartOrder
 
 
@@ -40,6 +42,17 @@ def stop_request(stop: registry_service_pb2.StopOrder, field: str) -> StopReques
     if mode is None:
         raise InvalidRequest.of([Violation(f"{field}.mode", "must be one of the known modes")])
     return StopRequest(key, mode, seconds_of(stop.grace) if stop.HasField("grace") else None)
+
+
+def check_order(request: data_service_pb2.CheckDataRequest) -> CheckOrder:
+    """A data check. Raises InvalidRequest."""
+    shown = request.rows_shown if request.HasField("rows_shown") else ROWS_SHOWN_DEFAULT
+    if not 0 <= shown <= ROWS_SHOWN_MAX:
+        raise InvalidRequest.of(
+            [Violation("rows_shown", f"must be 0 to {ROWS_SHOWN_MAX}, got {shown}")]
+        )
+    spec = spec_from_proto(request.spec, "spec")
+    return CheckOrder(spec_to_proto(spec), spec.backend, shown)
 
 
 def run_key(job: str, attempt: int, field: str) -> RunKey:

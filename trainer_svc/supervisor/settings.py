@@ -32,6 +32,9 @@ class Settings:
     disk_bytes_free_min: int = 1024**3
     sample_interval_seconds: float = 10.0
     run_retention_seconds: float = 30 * 86400.0
+    data_checks_max: int = 2
+    """Data checks at once; none of them holds a slot."""
+    data_check_seconds_max: float = 1800.0
     commands: CommandTable = field(default_factory=lambda: DEFAULT_COMMANDS)
     missing_backends: Mapping[Backend, str] = field(default_factory=dict)
     """Why a backend of the table, or one that is known, cannot run here."""

@@ -29,13 +29,14 @@ def spawn_shim(run_folder: Path, marker: str) -> subprocess.Popen[bytes]:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env=_environment(os.environ, marker),
+                env=own_environment(os.environ, marker),
                 start_new_session=True,
             )
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _environment(own: Mapping[str, str], marker: str) -> dict[str, str]:
+def own_environment(own: Mapping[str, str], marker: str) -> dict[str, str]:
+    """The service's environment, less its own settings, with the marker of what is started."""
     kept = {name: value for name, value in own.items() if not name.startswith(_OWN_PREFIX)}
     return {**kept, MARKER_VARIABLE: marker}

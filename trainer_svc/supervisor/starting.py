@@ -122,11 +122,10 @@ def _check_disk(path: Path, bytes_free_min: int) -> None:
 def _spec_json(
     settings: Settings, folder: RunFolder, order: StartOrder, command: ChildCommand | None
 ) -> dict[str, Any]:
-    spec = json_format.MessageToJson(order.spec, preserving_proto_field_name=True)
     return {
         "job": order.key.job,
         "attempt": order.key.attempt,
-        "spec": json.loads(spec),
+        "spec": spec_json(order.spec),
         "gpu_ids": list(order.gpu_ids),
         "resume": order.resume,
         "paths": {
@@ -135,15 +134,27 @@ def _spec_json(
             "staging": str(staging_path(settings, order.key)),
             "cache": str(settings.workspace / "cache"),
         },
-        "model_roots": [str(root) for root in settings.model_roots],
-        "data_roots": [str(root) for root in settings.data_roots],
         "argv": list(command.argv) if command else [sys.executable, "-c", "raise SystemExit(2)"],
         "environment": dict(command.environment) if command else {},
-        "allow_hub": settings.allow_hub,
-        "trust_remote_code": order.spec.model.name in settings.trust_remote_code_models,
-        "swift": _swift_json(settings),
         "stdout_bytes_max": settings.stdout_log_bytes_max,
         "boot_id_file": str(boot_id_file()),
+        **host_json(settings, order.spec),
+    }
+
+
+def spec_json(spec: spec_pb2.JobSpec) -> Any:
+    """The spec as it stands in spec.json."""
+    return json.loads(json_format.MessageToJson(spec, preserving_proto_field_name=True))
+
+
+def host_json(settings: Settings, spec: spec_pb2.JobSpec) -> dict[str, Any]:
+    """What a child is told of its host: where it may read, and what it may run."""
+    return {
+        "model_roots": [str(root) for root in settings.model_roots],
+        "data_roots": [str(root) for root in settings.data_roots],
+        "allow_hub": settings.allow_hub,
+        "trust_remote_code": spec.model.name in settings.trust_remote_code_models,
+        "swift": _swift_json(settings),
     }
 
 

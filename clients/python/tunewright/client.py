@@ -13,6 +13,7 @@ from typing import Self
 
 from tunewright import rpcs
 from tunewright.connection import resolve_connection
+from tunewright.data import Data
 from tunewright.errors import ApiError
 from tunewright.fleet import HostInfo, Trainers
 from tunewright.jobs import Jobs
@@ -53,6 +54,7 @@ class Client:
         connection = resolve_connection(address, token, ca_file)
         self._transport = Transport(connection, timeout, backoff or Backoff())
         self.jobs = Jobs(self._transport)
+        self.data = Data(self._transport)
         self.recipes = Recipes(self._transport)
         self.trainers = Trainers(self._transport)
 

@@ -16,7 +16,7 @@ from typing import Any, TypeAlias, TypedDict
 from google.protobuf.descriptor import Descriptor
 
 from tunewright.fields import Problems, did_you_mean, fill
-from tunewright.v1 import job_pb2, job_service_pb2, recipe_service_pb2, spec_pb2
+from tunewright.v1 import data_service_pb2, job_pb2, job_service_pb2, recipe_service_pb2, spec_pb2
 from tunewright.wire import names
 
 DataArgument: TypeAlias = "str | os.PathLike[str] | Mapping[str, object] | spec_pb2.DataSource"
@@ -125,6 +125,27 @@ def create_job(
         _take_spec(request.job, given, problems)
     else:
         _fill_spec(request.job.spec, given, problems)
+    problems.raise_if_any()
+    return request
+
+
+def check_data(arguments: Mapping[str, Any], rows_shown: int) -> data_service_pb2.CheckDataRequest:
+    """The request for a data check: the job's arguments, of which it takes the spec.
+
+    Raises InvalidRequest as `create_job` does.
+    """
+    # Not of the spec: a recipe that fixes where jobs run does not fix where data is looked at.
+    of_spec = {name: value for name, value in arguments.items() if name != "trainer"}
+    job = create_job(of_spec, "").job
+    request = data_service_pb2.CheckDataRequest(recipe=job.recipe)
+    if job.HasField("spec"):
+        request.spec.CopyFrom(job.spec)
+    trainer = arguments.get("trainer")
+    problems = Problems()
+    given: dict[str, Any] = {"rows_shown": rows_shown}
+    if trainer:
+        given["trainer"] = trainer_name(trainer) if isinstance(trainer, str) else trainer
+    fill(request, given, "request", problems)
     problems.raise_if_any()
     return request
 

@@ -12,6 +12,7 @@ from typing import Generic, TypeVar
 from google.protobuf.message import Message
 
 from tunewright.v1 import (
+    data_service_pb2,
     fleet_service_pb2,
     job_pb2,
     job_service_pb2,
@@ -72,6 +73,8 @@ RESUME_JOB = Rpc("JobService", "ResumeJob", job_pb2.Job, repeatable=False)
 DELETE_JOB = Rpc("JobService", "DeleteJob", job_pb2.Job, repeatable=False)
 ABANDON_JOB = Rpc("JobService", "AbandonJob", job_pb2.Job, repeatable=False)
 
+CHECK_DATA = Rpc("DataService", "CheckData", data_service_pb2.CheckDataResponse, streams=True)
+
 LIST_RECIPES = Rpc("RecipeService", "ListRecipes", recipe_service_pb2.ListRecipesResponse)
 GET_RECIPE = Rpc("RecipeService", "GetRecipe", recipe_service_pb2.Recipe)
 # A second one of these would find what the first one did, and be refused or do it again.
@@ -124,6 +127,7 @@ ALL: tuple[Rpc[Message], ...] = (
     RESUME_JOB,
     DELETE_JOB,
     ABANDON_JOB,
+    CHECK_DATA,
     LIST_RECIPES,
     GET_RECIPE,
     CREATE_RECIPE,

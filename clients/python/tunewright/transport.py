@@ -36,7 +36,7 @@ class StreamCall(Protocol):
 
 @dataclass(frozen=True)
 class OpenStream:
-    """A stream and the monitor that it comes from."""
+    """A stream and where it comes from."""
 
     call: StreamCall
     address: str
@@ -72,7 +72,7 @@ class Transport:
             time.sleep(delay)
 
     def open(self, rpc: Rpc[Message], request: Message) -> OpenStream:
-        """Opens a stream on a monitor; what is wrong with it comes when it is read."""
+        """Opens a stream; what is wrong with it comes when it is read."""
         budget = CallBudget(self.backoff, rpc.repeatable, time.monotonic(), self._timeout)
         where = self._address(rpc, budget)
         stream = self._channel(where).unary_stream(

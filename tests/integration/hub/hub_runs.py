@@ -83,7 +83,9 @@ def main(wanted: dict[str, Any]) -> dict[str, Any]:
     hub_id = HubId(wanted["name"], wanted["revision"])
     try:
         if "split" not in wanted:
-            folder, commit = download_model(hub_id, pins, spool, wanted.get("with_code", False))
+            folder, commit = download_model(
+                hub_id, pins, spool, wanted.get("with_code", False), wanted.get("weights", True)
+            )
             return {"folder": str(folder), "commit": commit}
         own = Path(wanted["root"]) / "run-cache"
         rows, commit = download_rows(hub_id, wanted["split"], own, pins, spool)

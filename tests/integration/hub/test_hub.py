@@ -74,6 +74,32 @@ def test_a_model_comes_at_one_commit_with_the_files_that_training_reads(
     assert not [one for one in hub.downloads() if commit not in one.path], "all at that commit"
 
 
+def test_a_look_at_data_leaves_the_weights_on_the_hub_and_a_run_brings_them(
+    hub: HubServer, host: Downloader
+) -> None:
+    hub.publish("acme/tiny", SMALL)
+
+    without = names_in(host.run("acme/tiny", weights=False)["folder"])
+    again = host.run("acme/tiny", weights=False)
+    withal = host.run("acme/tiny")
+
+    assert without == sorted(SMALL.keys() - {"model.safetensors"})
+    assert host.events("MODEL_CACHED"), "nothing is brought twice"
+    assert again["folder"] == withal["folder"]
+    assert names_in(withal["folder"]) == sorted(SMALL)
+
+
+def test_a_model_without_weights_on_the_hub_is_refused_by_a_look_at_data_too(
+    hub: HubServer, host: Downloader
+) -> None:
+    hub.publish("acme/none", {name: SMALL[name] for name in SMALL if "safetensors" not in name})
+
+    got = host.run("acme/none", weights=False)
+
+    assert got["cause"] == "MODEL_INVALID"
+    assert "no safetensors weights" in got["message"]
+
+
 def test_code_comes_only_where_it_is_allowed(hub: HubServer, host: Downloader) -> None:
     hub.publish("acme/own", {**SMALL, "modeling_own.py": b"pass"})
 

@@ -76,6 +76,8 @@ async def test_validate_only_plans_and_stores_nothing(scheduler):
 
     assert planned.name == ""
     assert list(planned.plan.trainers) == ["trainers/gpu-1"]
+    assert any("field" in one for one in planned.plan.checked)
+    assert {one.split(":")[0] for one in planned.plan.not_checked} >= {"the model", "the data"}
     assert await listed(scheduler) == []
 
 

@@ -101,6 +101,7 @@ async def test_reflection_lists_the_services(scheduler):
 
     assert await asyncio.to_thread(listed) >= {
         "tunewright.v1.JobService",
+        "tunewright.v1.DataService",
         "tunewright.v1.RecipeService",
         "tunewright.v1.FleetService",
         "tunewright.v1.TrainerRegistryService",

@@ -17,6 +17,8 @@ import grpc
 from google.protobuf.message import Message
 from grpc_status import rpc_status
 from tunewright.v1 import (
+    data_service_pb2,
+    data_service_pb2_grpc,
     feed_pb2,
     fleet_service_pb2,
     fleet_service_pb2_grpc,
@@ -72,7 +74,9 @@ class Served:
 
 @dataclass
 class FakeScheduler(
-    job_service_pb2_grpc.JobServiceServicer, fleet_service_pb2_grpc.FleetServiceServicer
+    job_service_pb2_grpc.JobServiceServicer,
+    fleet_service_pb2_grpc.FleetServiceServicer,
+    data_service_pb2_grpc.DataServiceServicer,
 ):
     """Jobs in a dict. `failures` are given instead of answers, first come first served."""
 
@@ -83,12 +87,17 @@ class FakeScheduler(
     lose_answers: int = 0
     monitors: list[str] = field(default_factory=list)
     trainers: dict[str, trainer_pb2.Trainer] = field(default_factory=dict)
+    why_nowhere: str = ""
+    check_says: list[data_service_pb2.CheckDataResponse] = field(default_factory=list)
+    checks_open: int = 0
+    checks_held: bool = False
     by_request_id: dict[str, str] = field(default_factory=dict)
 
     def serve(self) -> Served:
         def add(server: grpc.Server) -> None:
             job_service_pb2_grpc.add_JobServiceServicer_to_server(self, server)
             fleet_service_pb2_grpc.add_FleetServiceServicer_to_server(self, server)
+            data_service_pb2_grpc.add_DataServiceServicer_to_server(self, server)
 
         return Served(add)
 
@@ -102,8 +111,13 @@ class FakeScheduler(
     def CreateJob(self, request: job_service_pb2.CreateJobRequest, context: Any) -> job_pb2.Job:
         self._enter(request, context)
         if request.validate_only:
-            plan = job_pb2.JobPlan(trainers=["trainers/a"], argv=["train"])
-            return job_pb2.Job(spec=request.job.spec, plan=plan)
+            plan = job_pb2.JobPlan(
+                trainers=[] if self.why_nowhere else ["trainers/a"],
+                argv=["train"],
+                checked=["the form"],
+                not_checked=["the model", "the data"],
+            )
+            return job_pb2.Job(spec=request.job.spec, plan=plan, pending_reason=self.why_nowhere)
         name = self.by_request_id.get(request.request_id)
         if name is None:
             name = f"jobs/{request.job_id or f'job-{len(self.jobs) + 1}'}"
@@ -159,6 +173,21 @@ class FakeScheduler(
         job = self._find(request, context)
         job.delete_time.GetCurrentTime()
         return job
+
+    def CheckData(
+        self, request: data_service_pb2.CheckDataRequest, context: Any
+    ) -> Iterator[data_service_pb2.CheckDataResponse]:
+        """Says `check_says`; then, with `checks_held`, goes on until the client ends it."""
+        self._enter(request, context)
+        ended = threading.Event()
+        context.add_callback(ended.set)
+        self.checks_open += 1
+        try:
+            yield from self.check_says
+            if self.checks_held:
+                ended.wait(60)
+        finally:
+            self.checks_open -= 1
 
     def GetEndpoints(self, request: Any, context: Any) -> fleet_service_pb2.Endpoints:
         self._enter(request, context)

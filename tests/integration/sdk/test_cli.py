@@ -90,8 +90,28 @@ def test_create_takes_a_whole_spec_from_a_file(
 def test_validate_only_prints_the_plan(tunewright: Tunewright, scheduler: FakeScheduler) -> None:
     done = tunewright("jobs", "create", "--model", "m", "--data", "d", "--validate-only")
 
-    assert "would run on  trainers/a" in done.stdout
+    assert done.stdout.splitlines() == [
+        "the request is valid; nothing was stored",
+        "fits on      trainers/a",
+        f"output dir   {done.stdout.splitlines()[2].split()[-1]}",
+        "checked      the form",
+        "not checked  the model",
+        "             the data",
+        "to read model and data on a trainer, without a GPU: tunewright data check",
+        "command",
+        "train",
+    ]
     assert scheduler.jobs == {}
+
+
+def test_validate_only_says_why_no_trainer_fits(
+    tunewright: Tunewright, scheduler: FakeScheduler
+) -> None:
+    scheduler.why_nowhere = "no trainer has a GPU"
+
+    done = tunewright("jobs", "create", "--model", "m", "--data", "d", "--validate-only")
+
+    assert "fits on      no trainer that is registered now: no trainer has a GPU" in done.stdout
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,8 @@ from google.protobuf.json_format import MessageToDict
 from tests.unit.child.launching import call_warm
 from trainer_svc.child.arrow_rows import WRITE_BYTES, arrow_file
 from trainer_svc.child.dialogue import Message, as_columns
-from trainer_svc.child.encoding import IGNORED
 from trainer_svc.child.failure import Cause, RunFailed
+from trainer_svc.child.inspection import IGNORED
 from trainer_svc.child.masks import Encoders
 from trainer_svc.child.prepare import ROWS, Recipe, prepare
 from trainer_svc.child.receipts import Tally

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trainer_svc.child.failure import Cause, RunFailed
+from trainer_svc.child.inspection import RUN
 from trainer_svc.child.receipts import PLACES_MAX, TOO_LONG, Tally, settle
 from trainer_svc.child.spool import Spool
 
@@ -86,8 +87,8 @@ def test_receipts_are_told_before_the_run_fails_over_them(tmp_path: Path) -> Non
     spoilt.drop(TOO_LONG, "/data/data.jsonl:4")
 
     with pytest.raises(RunFailed, match=r"2 of 10 rows"):
-        settle([sound, spoilt], spool, 0.1)
-    receipts = settle([sound, spoilt], spool, 0.2)
+        settle([sound, spoilt], spool, 0.1, RUN)
+    receipts = settle([sound, spoilt], spool, 0.2, RUN)
 
     spool.close()
     lines = (tmp_path / "spool.jsonl").read_text().splitlines()

@@ -25,6 +25,7 @@ from tunewright.v1.spec_pb2 import DATA_FORMAT_TEXT, DataSource, JobSpec
 from trainer_svc.child.attempt import ExitedWithoutWords
 from trainer_svc.child.checked_rows import CheckedPart, write_checked
 from trainer_svc.child.failure import Cause, RunFailed
+from trainer_svc.child.inspection import RUN, Inspection, KeptRow
 from trainer_svc.child.locations import HubId, find_data, split_limit
 from trainer_svc.child.raw_row import data_failure
 from trainer_svc.child.receipts import NO_SUPERVISED_TOKENS, TOO_LONG, Tally, settle
@@ -32,6 +33,7 @@ from trainer_svc.child.run_spec import RunSpec
 from trainer_svc.child.sources import PARTS, Part, rules_of
 from trainer_svc.child.spool import Spool
 from trainer_svc.child.swift import inside
+from trainer_svc.child.swift.inside.row_segments import Segment
 from trainer_svc.child.swift.process import Program
 from trainer_svc.child.swift.relay import Relay
 
@@ -71,12 +73,15 @@ def _names_a_picture(row: Mapping[str, Any]) -> bool:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What ms-swift says of one row."""
+    """What ms-swift says of one row. `length`: tokens before it is cut; `segments`: its text,
+    where it was asked for."""
 
     tokens: int
     supervised_tokens: int
     fate: Fate
     why: str
+    length: int = 0
+    segments: tuple[Segment, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -117,13 +122,15 @@ class SettledData:
     library_versions: Mapping[str, str]
 
 
-def check_sources(run: RunSpec, folder: Path, spool: Spool) -> CheckedSources:
+def check_sources(
+    run: RunSpec, folder: Path, spool: Spool, inspection: Inspection = RUN
+) -> CheckedSources:
     """Reads and checks the rows of the run, ModelScope's excepted. Raises RunFailed."""
     modelscope = _on_modelscope(run)
     own = replace(run, spec=_without(run.spec, modelscope))
     files = {}
     for part in PARTS:
-        checked = write_checked(own, part, folder, spool)
+        checked = write_checked(own, part, folder, spool, inspection)
         if checked is not None:
             _require_prompts_unlearnt(run.spec, checked)
             files[part] = checked
@@ -209,21 +216,24 @@ class _Look:
     source: str
     verdicts: Path
 
-    def request(self, checked: CheckedSources) -> dict[str, str]:
-        asked = {"name": self.part, "verdicts": str(self.verdicts)}
+    def request(self, checked: CheckedSources, rows_shown: int) -> dict[str, Any]:
+        asked = {"name": self.part, "verdicts": str(self.verdicts), "show": rows_shown}
         if self.source:
             return {**asked, "dataset": self.source}
-        return {**asked, "rows": str(checked.files[self.part].path)}
+        part = checked.files[self.part]
+        return {**asked, "rows": str(part.path), "row_ends": part.row_ends}
 
 
 class Prepass:
     """The look at the rows. Its program is started beforehand: it takes seconds to be ready,
     in which the files can be checked."""
 
-    def __init__(self, program: Program, run: RunSpec, spool: Spool) -> None:
+    def __init__(
+        self, program: Program, run: RunSpec, spool: Spool, inspection: Inspection = RUN
+    ) -> None:
         self._program = program
         self._run = run
-        self._rules = rules_of(run, run.paths.cache)
+        self._rules = rules_of(run, run.paths.cache, inspection)
         self._spool = spool
 
     def settle(self, checked: CheckedSources, argv: Sequence[str]) -> SettledData:
@@ -247,11 +257,14 @@ class Prepass:
             tallies += found
             rows[look.part] += sum(tally.rows_kept for tally in found)
             look.verdicts.unlink()
-        receipts = settle(tallies, self._spool, self._rules.max_dropped_fraction)
+        receipts = settle(
+            tallies, self._spool, self._rules.max_dropped_fraction, self._rules.inspection
+        )
         return SettledData(rows["train"], receipts, versions)
 
     def _ask(self, looks: Sequence[_Look], checked: CheckedSources, argv: Sequence[str]) -> None:
-        parts = [look.request(checked) for look in looks]
+        shown = self._rules.inspection.rows_shown
+        parts = [look.request(checked, shown) for look in looks]
         request = {"argv": list(argv), "parts": parts}
         self._program.ask(json.dumps(request).encode() + b"\n")
         relay = Relay(self._program)
@@ -291,22 +304,35 @@ class Prepass:
 
     def _judge(self, tally: Tally, place: str, verdict: Verdict) -> bool:
         """Tallies a row; whether it is kept. Raises RunFailed."""
+        inspection = self._rules.inspection
         reason = DROPPED.get(verdict.fate)
         if reason is None:
-            cut = verdict.fate is Fate.TRUNCATED
-            tally.keep(verdict.tokens, verdict.supervised_tokens, truncated=cut)
+            inspection.keep(tally, _kept(place, verdict))
             return True
         if verdict.fate is Fate.REFUSED and self._rules.strict:
-            raise data_failure(
-                f"{place}: ms-swift's template does not take this row: {verdict.why}",
-                "Correct the data file, or set strict to false to leave such rows out.",
+            inspection.refuse_row(
+                data_failure(
+                    f"{place}: ms-swift's template does not take this row: {verdict.why}",
+                    "Correct the data file, or set strict to false to leave such rows out.",
+                )
             )
-        tally.drop(reason, place)
+        inspection.drop(tally, reason, place, verdict.why, verdict.length)
         return False
 
     def _tell_blind(self, look: _Look, why: str) -> None:
         text = f"the {look.part} rows could not be looked at beforehand: {why}"
         self._spool.event("ROWS_NOT_LOOKED_AT", text, SEVERITY_WARNING, part=look.part)
+
+
+def _kept(place: str, verdict: Verdict) -> KeptRow:
+    return KeptRow(
+        place,
+        verdict.tokens,
+        verdict.supervised_tokens,
+        truncated=verdict.fate is Fate.TRUNCATED,
+        length=verdict.length,
+        segments=verdict.segments,
+    )
 
 
 def _looks(checked: CheckedSources) -> Iterator[_Look]:
@@ -328,5 +354,6 @@ def _verdicts(path: Path) -> Iterator[Verdict]:
     with path.open(encoding="utf-8") as file:
         next(file)
         for line in file:
-            tokens, supervised, fate, why = json.loads(line)
-            yield Verdict(tokens, supervised, Fate(fate), why)
+            tokens, supervised, fate, why, length, segments = json.loads(line)
+            shown = tuple(Segment(*segment) for segment in segments)
+            yield Verdict(tokens, supervised, Fate(fate), why, length, shown)

@@ -12,7 +12,7 @@ from tempfile import mkdtemp
 
 from trainer_svc.child.attempt import ExitedWithoutWords
 from trainer_svc.child.failure import Cause, RunFailed
-from trainer_svc.child.hub import CODE_FILES, MODEL_FILES, download_model
+from trainer_svc.child.hub import CODE_FILES, MODEL_FILES, WEIGHTS, download_model
 from trainer_svc.child.locations import HubId, find_model
 from trainer_svc.child.model import BaseModel
 from trainer_svc.child.pins import Pins, Repository, RepositoryKind, pins_of
@@ -29,33 +29,48 @@ TURN_SECONDS = 0.1
 
 
 def find_base(
-    run: RunSpec, swift: SwiftEnvironment, tree: Tree, cache: Path, spool: Spool
+    run: RunSpec,
+    swift: SwiftEnvironment,
+    tree: Tree,
+    cache: Path,
+    spool: Spool,
+    weights: bool = True,
 ) -> BaseModel:
-    """The model in a folder that may be loaded. Raises RunFailed, ExitedWithoutWords."""
+    """The model in a folder that may be loaded; without `weights` none are downloaded. Raises
+    RunFailed, ExitedWithoutWords."""
     asked = run.spec.model
     found = find_model(asked.name, asked.revision, run.model_roots, run.allow_hub)
     revision = ""
     if isinstance(found, Path):
         folder = found
     elif run.spec.swift.use_hf:
-        folder, revision = download_model(found, pins_of(run), spool, run.trust_remote_code)
+        folder, revision = download_model(
+            found, pins_of(run), spool, run.trust_remote_code, weights
+        )
     else:
-        folder, revision = _from_modelscope(run, swift, tree, cache, spool, found)
+        folder, revision = _from_modelscope(run, swift, tree, cache, spool, found, weights)
     require_no_code(folder, asked.name, run.trust_remote_code)
     return BaseModel(asked.name, revision, folder)
 
 
 def _from_modelscope(
-    run: RunSpec, swift: SwiftEnvironment, tree: Tree, cache: Path, spool: Spool, hub_id: HubId
+    run: RunSpec,
+    swift: SwiftEnvironment,
+    tree: Tree,
+    cache: Path,
+    spool: Spool,
+    hub_id: HubId,
+    weights: bool,
 ) -> tuple[Path, str]:
     model = Repository(RepositoryKind.MODEL, hub_id.name, hub_id.revision)
     spool.event("MODEL_DOWNLOADING", f"downloading {model.words}", name=model.key)
     cache.mkdir(parents=True, exist_ok=True)
     answer = Path(mkdtemp(dir=cache)) / "model.json"
+    files = [one for one in MODEL_FILES if weights or one != WEIGHTS]
     request = {
         "name": hub_id.name,
         "revision": hub_id.revision,
-        "patterns": [*MODEL_FILES, *([CODE_FILES] if run.trust_remote_code else [])],
+        "patterns": [*files, *([CODE_FILES] if run.trust_remote_code else [])],
         "answer": str(answer),
     }
     environment = looking_environment(run, cache, uses_hub=True)

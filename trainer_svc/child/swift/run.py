@@ -1,8 +1,8 @@
 """One training run through ms-swift, step by step.
 
-Owns the order: find the model and look at it before anything loads from it,
-check the data and look at every row, only then start `swift`. Its exit code and
-a checkpoint at the last step make a success, nothing else does. A `swift` that
+Owns the order from a run that is ready (preparation.py) to its result: start
+`swift` and follow it. Its exit code and a checkpoint at the last step make a
+success, nothing else does. A `swift` that
 fails by itself is not explained here (ExitedWithoutWords): its output tells.
 Refuses to call a run done that trained nothing (RunFailed, NOTHING_TO_TRAIN).
 """
@@ -12,16 +12,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tunewright.v1.feed_pb2 import SEVERITY_ERROR
-from tunewright.v1.spec_pb2 import MODEL_KIND_VLM
 
-from svckit.spec import JobSpec
-from svckit.spec.wire import spec_from_proto
-from svckit.swift import SwiftRun, major_of, swift_argv
 from trainer_svc.child.attempt import ExitedWithoutWords
 from trainer_svc.child.checkpoints import Checkpoint, CheckpointStore, best_of
 from trainer_svc.child.durable import remove_tree
 from trainer_svc.child.failure import Cause, Phase, RunFailed
-from trainer_svc.child.kinds import require_possible
 from trainer_svc.child.model import BaseModel
 from trainer_svc.child.result import About, Ending, Outcome, stage
 from trainer_svc.child.run_spec import RunSpec, SwiftEnvironment
@@ -29,18 +24,12 @@ from trainer_svc.child.spool import Spool
 from trainer_svc.child.starting_point import find_start, require_within
 from trainer_svc.child.steps import steps_per_epoch, total_steps
 from trainer_svc.child.stopping import StopRequests
-from trainer_svc.child.swift.data import SCRIPT as PREPASS
-from trainer_svc.child.swift.data import CheckedSources, Prepass, SettledData, check_sources
-from trainer_svc.child.swift.environment import (
-    devices,
-    looking_environment,
-    training_environment,
-)
+from trainer_svc.child.swift.data import CheckedSources, SettledData
+from trainer_svc.child.swift.environment import devices, training_environment
 from trainer_svc.child.swift.follow import Hands, Watch
-from trainer_svc.child.swift.inside.prepass import PICTURES, READS_NO_PICTURES
 from trainer_svc.child.swift.intake import Intake, link_for_resume
-from trainer_svc.child.swift.model_source import find_base
-from trainer_svc.child.swift.process import Program, Tree, adopt_orphans
+from trainer_svc.child.swift.preparation import Command, Places, Preparation, Ready
+from trainer_svc.child.swift.process import Program, Tree
 from trainer_svc.child.swift.processing_files import copy_processing
 
 # ms-swift's own account of how it trained; it reads them again to merge or to go on.
@@ -84,18 +73,9 @@ class Run:
 
     def execute(self) -> Ending:
         """Raises RunFailed, StopNow, ExitedWithoutWords, OSError."""
-        swift = self._environment()
-        require_possible(self._spec)
-        adopt_orphans()
-        self._cache.mkdir(parents=True, exist_ok=True)
-        # First of all: it takes seconds to be ready, and waits until it is asked.
-        prepass = self._start_prepass(swift)
-        self.phase = Phase.MODEL
-        base = find_base(self._spec, swift, self._tree, self._cache, self._spool)
-        self.phase = Phase.DATA
-        checked = check_sources(self._spec, self._cache, self._spool)
-        command = _Command(self._spec, swift, base, checked, self._output)
-        data = self._settle(prepass, checked, command)
+        places = Places(self._cache, self._output)
+        ready = Preparation(self._spec, places, self._tree, self._spool).execute(self._enter)
+        base, command, data = ready.base, ready.command, ready.data
         rows = data.train_rows // devices(self._spec)
         self._expected_steps = total_steps(rows, self._wanted)
         self.phase = Phase.RESUME
@@ -107,59 +87,22 @@ class Run:
             if start is not None and start.step == self._expected_steps:
                 return self._nothing_left(start, result)
             command.evaluate_every(steps_per_epoch(rows, self._wanted))
-        return self._train(swift, command, checked, start, result)
-
-    def _environment(self) -> SwiftEnvironment:
-        swift = self._spec.swift
-        if swift is None or major_of(swift.version) is None:
-            raise RunFailed(
-                Cause.ENVIRONMENT_INVALID,
-                "this trainer has no ms-swift that it knows",
-                "Give the trainer the Python of an environment with ms-swift (--swift-python).",
-            )
-        return swift
-
-    def _start_prepass(self, swift: SwiftEnvironment) -> Prepass:
-        argv = [str(swift.python), str(PREPASS)]
-        if self._spec.spec.model_kind == MODEL_KIND_VLM:
-            argv.append(PICTURES)
-        on_a_hub = self._spec.allow_hub  # its cache is chosen before the sources are known
-        environment = looking_environment(self._spec, self._cache, on_a_hub)
-        program = self._tree.start(argv, environment, self._spec.paths.run, asks=True)
-        return Prepass(program, self._spec, self._spool)
-
-    def _settle(
-        self, prepass: Prepass, checked: CheckedSources, command: "_Command"
-    ) -> SettledData:
-        try:
-            return prepass.settle(checked, command.argv()[1:])
-        except ExitedWithoutWords as error:
-            if error.exit_code != READS_NO_PICTURES:
-                raise
-            raise RunFailed(
-                Cause.MODEL_INVALID,
-                f"model_kind is vlm, and ms-swift knows {self._spec.spec.model.name} as a model"
-                " that reads text only",
-                "Set model_kind to llm, or name a model that reads pictures.",
-            ) from error
+        return self._train(ready, start, result)
 
     def _nothing_left(self, start: Checkpoint, result: "_Result") -> Ending:
         self._spool.event("NOTHING_LEFT", f"step {start.step} was the last; staging its result")
         return self._finish(start, {}, result)
 
-    def _train(
-        self,
-        swift: SwiftEnvironment,
-        command: "_Command",
-        checked: CheckedSources,
-        start: Checkpoint | None,
-        result: "_Result",
-    ) -> Ending:
+    def _enter(self, phase: Phase) -> None:
+        self.phase = phase
+
+    def _train(self, ready: Ready, start: Checkpoint | None, result: "_Result") -> Ending:
         self.phase = Phase.TRAINING
+        command = ready.command
         if start is not None:
             command.resume_from(link_for_resume(start, self._store.scratch / "resume"))
         intake = Intake(self._output, self._store, self._spool)
-        program = self._start_swift(swift, command.argv(), checked)
+        program = self._start_swift(ready.swift, command.argv(), ready.checked)
         hands = Hands(self._spool, self._stop, self._tree, intake, devices(self._spec))
         with Watch(program, self._output, hands, self._resumed_at, self.total_steps) as watch:
             self._watch = watch
@@ -208,54 +151,10 @@ class Run:
         return Ending(Outcome.COMPLETED, self.step, self.total_steps, manifest_digest=digest)
 
 
-class _Command:
-    """The command line of one run, as it takes shape."""
-
-    def __init__(
-        self,
-        run: RunSpec,
-        swift: SwiftEnvironment,
-        base: BaseModel,
-        checked: CheckedSources,
-        output: Path,
-    ) -> None:
-        self._spec: JobSpec = spec_from_proto(run.spec)
-        self._major = major_of(swift.version) or 0
-        self._base = base
-        self._checked = checked
-        self._output = output
-        self._resume_from = ""
-
-    def argv(self) -> list[str]:
-        """Its first word is "swift"."""
-        run = SwiftRun(
-            output_dir=str(self._output),
-            model=str(self._base.folder),
-            revision="",
-            train=self._checked.words("train"),
-            evaluation=self._checked.words("eval"),
-            resume_from=self._resume_from,
-            text_only=self._checked.text_only,
-        )
-        return swift_argv(self._spec, run, self._major)
-
-    def resume_from(self, checkpoint: Path) -> None:
-        """Goes on from there."""
-        self._resume_from = str(checkpoint)
-
-    def evaluate_every(self, steps: int) -> None:
-        """Where the spec has no word on it: an epoch's end by its step number, so that the
-        evaluation comes before the checkpoint of the same step."""
-        wanted = self._spec.hyperparameters
-        if wanted.eval_steps is None and self._checked.words("eval"):
-            wanted = wanted.model_copy(update={"eval_steps": steps})
-            self._spec = self._spec.model_copy(update={"hyperparameters": wanted})
-
-
 class _Result:
     """What is published in the end."""
 
-    def __init__(self, run: RunSpec, base: BaseModel, data: SettledData, command: _Command) -> None:
+    def __init__(self, run: RunSpec, base: BaseModel, data: SettledData, command: Command) -> None:
         self._run = run
         self._base = base
         self._data = data

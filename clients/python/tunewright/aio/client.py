@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Self
 
 from tunewright import rpcs
+from tunewright.aio.data import AsyncData
 from tunewright.aio.fleet import AsyncTrainers
 from tunewright.aio.jobs import AsyncJobs
 from tunewright.aio.recipes import AsyncRecipes
@@ -54,6 +55,7 @@ class AsyncClient:
         connection = resolve_connection(address, token, ca_file)
         self._transport = AsyncTransport(connection, timeout, backoff or Backoff())
         self.jobs = AsyncJobs(self._transport)
+        self.data = AsyncData(self._transport)
         self.recipes = AsyncRecipes(self._transport)
         self.trainers = AsyncTrainers(self._transport)
 

@@ -74,7 +74,7 @@ class AsyncTransport:
             await asyncio.sleep(delay)
 
     async def open(self, rpc: Rpc[Message], request: Message) -> AsyncOpenStream:
-        """Opens a stream on a monitor; what is wrong with it comes when it is read."""
+        """Opens a stream; what is wrong with it comes when it is read."""
         budget = CallBudget(self.backoff, rpc.repeatable, time.monotonic(), self._timeout)
         where = await self._address(rpc, budget)
         stream = self._channel(where).unary_stream(

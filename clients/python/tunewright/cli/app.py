@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import typer
 
 import tunewright
-from tunewright.cli import fleet, hyperparameters, jobs, recipes
+from tunewright.cli import data, fleet, hyperparameters, jobs, recipes
 from tunewright.cli.doctor.command import doctor
 from tunewright.cli.exits import CommandError, ExitCode, exit_code_of, report
 from tunewright.cli.local import demo, up
@@ -32,6 +32,7 @@ app.command()(demo.demo)
 app.command()(doctor)
 app.command("hyperparameters")(hyperparameters.show)
 app.add_typer(jobs.app, name="jobs")
+app.add_typer(data.app, name="data")
 app.add_typer(recipes.app, name="recipes")
 app.add_typer(fleet.trainers_app, name="trainers")
 app.add_typer(fleet.system_app, name="system")

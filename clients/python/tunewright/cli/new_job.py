@@ -24,7 +24,7 @@ from tunewright.client import Client
 from tunewright.errors import InvalidRequest
 from tunewright.jobs import Job
 from tunewright.requests import JobArguments
-from tunewright.v1 import spec_pb2
+from tunewright.v1 import job_pb2, spec_pb2
 
 
 def create(
@@ -65,9 +65,9 @@ def create(
         raise CommandError(_leftover_words(context.args))
     if watch and (hold or validate_only):
         raise CommandError("--watch does not go with --hold and --validate-only")
-    arguments = _given(
+    arguments = given(
         recipe=recipe,
-        spec=spec_file and _spec_in(spec_file),
+        spec=spec_file and spec_in(spec_file),
         model=model and values.source(model),
         train_data=[values.source(one) for one in data or ()],
         eval_data=[values.source(one) for one in eval_data or ()],
@@ -114,10 +114,7 @@ def _tell(job: Job, watch: bool, as_json: bool) -> ExitCode:
     if as_json:
         say(json_line(job.proto))
     elif job.plan is not None:
-        print_fields(_plan_fields(job))
-        if job.plan.argv:
-            say("command")
-            say(words.command_lines(job.plan.argv))
+        _tell_plan(job, job.plan)
     else:
         waits = f": {job.pending_reason}" if job.pending_reason else ""
         say(f"{job.name}  {job.state}{waits}")
@@ -130,15 +127,29 @@ def _tell(job: Job, watch: bool, as_json: bool) -> ExitCode:
     return code
 
 
-def _plan_fields(job: Job) -> list[tuple[str, str]]:
-    plan = job.plan
-    trainers = ", ".join(plan.trainers) if plan else ""
-    return [
-        ("valid", "nothing was stored"),
+def _tell_plan(job: Job, plan: job_pb2.JobPlan) -> None:
+    say("the request is valid; nothing was stored")
+    print_fields(_plan_fields(job, plan))
+    if plan.not_checked:
+        say("to read model and data on a trainer, without a GPU: tunewright data check")
+    if plan.argv:
+        say("command")
+        say(words.command_lines(plan.argv))
+
+
+def _plan_fields(job: Job, plan: job_pb2.JobPlan) -> list[tuple[str, str]]:
+    fitting = ", ".join(plan.trainers)
+    nowhere = "no trainer that is registered now"
+    if job.pending_reason:
+        nowhere = f"{nowhere}: {job.pending_reason}"
+    fields = [
         ("recipe", job.recipe),
-        ("would run on", trainers or "no trainer that is registered now"),
+        ("fits on", fitting or nowhere),
         ("output dir", job.spec.output_dir),
     ]
+    for name, texts in (("checked", plan.checked), ("not checked", plan.not_checked)):
+        fields += [("" if index else name, text) for index, text in enumerate(texts)]
+    return fields
 
 
 def _name_folder(arguments: JobArguments, client: Client) -> None:
@@ -169,7 +180,7 @@ def _resources(
     }
 
 
-def _given(**arguments: Any) -> JobArguments:
+def given(**arguments: Any) -> JobArguments:
     """What was typed; what was not is left to the service's defaults.
 
     Without a recipe an empty text leaves it to them too; with one it means something else
@@ -180,7 +191,8 @@ def _given(**arguments: Any) -> JobArguments:
     return cast("JobArguments", typed)
 
 
-def _spec_in(file: Path) -> spec_pb2.JobSpec:
+def spec_in(file: Path) -> spec_pb2.JobSpec:
+    """The spec in a JSON file. Raises CommandError."""
     try:
         return Parse(file.read_text(encoding="utf-8"), spec_pb2.JobSpec())
     except OSError as error:

@@ -429,6 +429,8 @@ class JobPlan(_message.Message):
 
     TRAINERS_FIELD_NUMBER: _builtins.int
     ARGV_FIELD_NUMBER: _builtins.int
+    CHECKED_FIELD_NUMBER: _builtins.int
+    NOT_CHECKED_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def trainers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Trainers that fit once they are free ("trainers/{trainer}")."""
@@ -442,15 +444,27 @@ class JobPlan(_message.Message):
         the run knows stand in angle brackets ("<run>/swift").
         """
 
+    @_builtins.property
+    def checked(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What was checked, in words."""
+
+    @_builtins.property
+    def not_checked(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What was not checked, in words: only a trainer can read models and data.
+        DataService.CheckData does.
+        """
+
     def __init__(
         self,
         *,
         trainers: _abc.Iterable[_builtins.str] | None = ...,
         argv: _abc.Iterable[_builtins.str] | None = ...,
+        checked: _abc.Iterable[_builtins.str] | None = ...,
+        not_checked: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["argv", b"argv", "trainers", b"trainers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["argv", b"argv", "checked", b"checked", "not_checked", b"not_checked", "trainers", b"trainers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -23,11 +23,12 @@ _sym_db = _symbol_database.Default()
 
 
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
+from tunewright.v1 import data_service_pb2 as tunewright_dot_v1_dot_data__service__pb2
 from tunewright.v1 import registry_service_pb2 as tunewright_dot_v1_dot_registry__service__pb2
 from tunewright.v1 import trainer_pb2 as tunewright_dot_v1_dot_trainer__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#tunewright/v1/trainer_service.proto\x12\rtunewright.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a$tunewright/v1/registry_service.proto\x1a\x1btunewright/v1/trainer.proto\"\x16\n\x14GetSystemInfoRequest\"\xdc\x04\n\nSystemInfo\x12\x0f\n\x07trainer\x18\x01 \x01(\t\x12\x10\n\x08hostname\x18\x02 \x01(\t\x12\x10\n\x08platform\x18\x03 \x01(\t\x12\x16\n\x0epython_version\x18\x04 \x01(\t\x12H\n\x10library_versions\x18\x05 \x03(\x0b\x32..tunewright.v1.SystemInfo.LibraryVersionsEntry\x12\x16\n\x0e\x64river_version\x18\x06 \x01(\t\x12\x14\n\x0c\x63uda_version\x18\x07 \x01(\t\x12\x1a\n\x12torch_cuda_version\x18\x08 \x01(\t\x12 \n\x04gpus\x18\t \x03(\x0b\x32\x12.tunewright.v1.Gpu\x12\x11\n\tcpu_count\x18\n \x01(\x05\x12\x1a\n\x12memory_bytes_total\x18\x0b \x01(\x03\x12\x1e\n\x16memory_bytes_available\x18\x0c \x01(\x03\x12\"\n\x05\x64isks\x18\r \x03(\x0b\x32\x13.tunewright.v1.Disk\x12\x38\n\x0c\x63\x61pabilities\x18\x0e \x01(\x0b\x32\".tunewright.v1.TrainerCapabilities\x12(\n\x04time\x18\x0f \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0bmodel_roots\x18\x10 \x03(\t\x12\x12\n\ndata_roots\x18\x11 \x03(\t\x12\x13\n\x0bruns_active\x18\x12 \x01(\x05\x1a\x36\n\x14LibraryVersionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"K\n\x04\x44isk\x12\x0c\n\x04role\x18\x01 \x01(\t\x12\x0c\n\x04path\x18\x02 \x01(\t\x12\x13\n\x0b\x62ytes_total\x18\x03 \x01(\x03\x12\x12\n\nbytes_free\x18\x04 \x01(\x03\"\x80\x01\n\x0fStartRunRequest\x12\x15\n\rdatabase_uuid\x18\x01 \x01(\t\x12\x12\n\ngeneration\x18\x02 \x01(\x03\x12-\n\nassignment\x18\x03 \x01(\x0b\x32\x19.tunewright.v1.Assignment\x12\x13\n\x0bincarnation\x18\x04 \x01(\t\"c\n\x0eStopRunRequest\x12\x15\n\rdatabase_uuid\x18\x01 \x01(\t\x12\x12\n\ngeneration\x18\x02 \x01(\x03\x12&\n\x04stop\x18\x03 \x01(\x0b\x32\x18.tunewright.v1.StopOrder\"\x11\n\x0fListRunsRequest\":\n\x10ListRunsResponse\x12&\n\x04runs\x18\x01 \x03(\x0b\x32\x18.tunewright.v1.RunStatus2\xb8\x02\n\x0eTrainerService\x12O\n\rGetSystemInfo\x12#.tunewright.v1.GetSystemInfoRequest\x1a\x19.tunewright.v1.SystemInfo\x12\x44\n\x08StartRun\x12\x1e.tunewright.v1.StartRunRequest\x1a\x18.tunewright.v1.RunStatus\x12\x42\n\x07StopRun\x12\x1d.tunewright.v1.StopRunRequest\x1a\x18.tunewright.v1.RunStatus\x12K\n\x08ListRuns\x12\x1e.tunewright.v1.ListRunsRequest\x1a\x1f.tunewright.v1.ListRunsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#tunewright/v1/trainer_service.proto\x12\rtunewright.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a tunewright/v1/data_service.proto\x1a$tunewright/v1/registry_service.proto\x1a\x1btunewright/v1/trainer.proto\"\x16\n\x14GetSystemInfoRequest\"\xdc\x04\n\nSystemInfo\x12\x0f\n\x07trainer\x18\x01 \x01(\t\x12\x10\n\x08hostname\x18\x02 \x01(\t\x12\x10\n\x08platform\x18\x03 \x01(\t\x12\x16\n\x0epython_version\x18\x04 \x01(\t\x12H\n\x10library_versions\x18\x05 \x03(\x0b\x32..tunewright.v1.SystemInfo.LibraryVersionsEntry\x12\x16\n\x0e\x64river_version\x18\x06 \x01(\t\x12\x14\n\x0c\x63uda_version\x18\x07 \x01(\t\x12\x1a\n\x12torch_cuda_version\x18\x08 \x01(\t\x12 \n\x04gpus\x18\t \x03(\x0b\x32\x12.tunewright.v1.Gpu\x12\x11\n\tcpu_count\x18\n \x01(\x05\x12\x1a\n\x12memory_bytes_total\x18\x0b \x01(\x03\x12\x1e\n\x16memory_bytes_available\x18\x0c \x01(\x03\x12\"\n\x05\x64isks\x18\r \x03(\x0b\x32\x13.tunewright.v1.Disk\x12\x38\n\x0c\x63\x61pabilities\x18\x0e \x01(\x0b\x32\".tunewright.v1.TrainerCapabilities\x12(\n\x04time\x18\x0f \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0bmodel_roots\x18\x10 \x03(\t\x12\x12\n\ndata_roots\x18\x11 \x03(\t\x12\x13\n\x0bruns_active\x18\x12 \x01(\x05\x1a\x36\n\x14LibraryVersionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"K\n\x04\x44isk\x12\x0c\n\x04role\x18\x01 \x01(\t\x12\x0c\n\x04path\x18\x02 \x01(\t\x12\x13\n\x0b\x62ytes_total\x18\x03 \x01(\x03\x12\x12\n\nbytes_free\x18\x04 \x01(\x03\"\x80\x01\n\x0fStartRunRequest\x12\x15\n\rdatabase_uuid\x18\x01 \x01(\t\x12\x12\n\ngeneration\x18\x02 \x01(\x03\x12-\n\nassignment\x18\x03 \x01(\x0b\x32\x19.tunewright.v1.Assignment\x12\x13\n\x0bincarnation\x18\x04 \x01(\t\"c\n\x0eStopRunRequest\x12\x15\n\rdatabase_uuid\x18\x01 \x01(\t\x12\x12\n\ngeneration\x18\x02 \x01(\x03\x12&\n\x04stop\x18\x03 \x01(\x0b\x32\x18.tunewright.v1.StopOrder\"\x11\n\x0fListRunsRequest\":\n\x10ListRunsResponse\x12&\n\x04runs\x18\x01 \x03(\x0b\x32\x18.tunewright.v1.RunStatus2\x8a\x03\n\x0eTrainerService\x12O\n\rGetSystemInfo\x12#.tunewright.v1.GetSystemInfoRequest\x1a\x19.tunewright.v1.SystemInfo\x12\x44\n\x08StartRun\x12\x1e.tunewright.v1.StartRunRequest\x1a\x18.tunewright.v1.RunStatus\x12\x42\n\x07StopRun\x12\x1d.tunewright.v1.StopRunRequest\x1a\x18.tunewright.v1.RunStatus\x12K\n\x08ListRuns\x12\x1e.tunewright.v1.ListRunsRequest\x1a\x1f.tunewright.v1.ListRunsResponse\x12P\n\tCheckData\x12\x1f.tunewright.v1.CheckDataRequest\x1a .tunewright.v1.CheckDataResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,22 +37,22 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_SYSTEMINFO_LIBRARYVERSIONSENTRY']._loaded_options = None
   _globals['_SYSTEMINFO_LIBRARYVERSIONSENTRY']._serialized_options = b'8\001'
-  _globals['_GETSYSTEMINFOREQUEST']._serialized_start=154
-  _globals['_GETSYSTEMINFOREQUEST']._serialized_end=176
-  _globals['_SYSTEMINFO']._serialized_start=179
-  _globals['_SYSTEMINFO']._serialized_end=783
-  _globals['_SYSTEMINFO_LIBRARYVERSIONSENTRY']._serialized_start=729
-  _globals['_SYSTEMINFO_LIBRARYVERSIONSENTRY']._serialized_end=783
-  _globals['_DISK']._serialized_start=785
-  _globals['_DISK']._serialized_end=860
-  _globals['_STARTRUNREQUEST']._serialized_start=863
-  _globals['_STARTRUNREQUEST']._serialized_end=991
-  _globals['_STOPRUNREQUEST']._serialized_start=993
-  _globals['_STOPRUNREQUEST']._serialized_end=1092
-  _globals['_LISTRUNSREQUEST']._serialized_start=1094
-  _globals['_LISTRUNSREQUEST']._serialized_end=1111
-  _globals['_LISTRUNSRESPONSE']._serialized_start=1113
-  _globals['_LISTRUNSRESPONSE']._serialized_end=1171
-  _globals['_TRAINERSERVICE']._serialized_start=1174
-  _globals['_TRAINERSERVICE']._serialized_end=1486
+  _globals['_GETSYSTEMINFOREQUEST']._serialized_start=188
+  _globals['_GETSYSTEMINFOREQUEST']._serialized_end=210
+  _globals['_SYSTEMINFO']._serialized_start=213
+  _globals['_SYSTEMINFO']._serialized_end=817
+  _globals['_SYSTEMINFO_LIBRARYVERSIONSENTRY']._serialized_start=763
+  _globals['_SYSTEMINFO_LIBRARYVERSIONSENTRY']._serialized_end=817
+  _globals['_DISK']._serialized_start=819
+  _globals['_DISK']._serialized_end=894
+  _globals['_STARTRUNREQUEST']._serialized_start=897
+  _globals['_STARTRUNREQUEST']._serialized_end=1025
+  _globals['_STOPRUNREQUEST']._serialized_start=1027
+  _globals['_STOPRUNREQUEST']._serialized_end=1126
+  _globals['_LISTRUNSREQUEST']._serialized_start=1128
+  _globals['_LISTRUNSREQUEST']._serialized_end=1145
+  _globals['_LISTRUNSRESPONSE']._serialized_start=1147
+  _globals['_LISTRUNSRESPONSE']._serialized_end=1205
+  _globals['_TRAINERSERVICE']._serialized_start=1208
+  _globals['_TRAINERSERVICE']._serialized_end=1602
 # @@protoc_insertion_point(module_scope)

@@ -3,6 +3,7 @@
 import grpc
 import warnings
 
+from tunewright.v1 import data_service_pb2 as tunewright_dot_v1_dot_data__service__pb2
 from tunewright.v1 import registry_service_pb2 as tunewright_dot_v1_dot_registry__service__pb2
 from tunewright.v1 import trainer_service_pb2 as tunewright_dot_v1_dot_trainer__service__pb2
 
@@ -56,6 +57,11 @@ class TrainerServiceStub:
                 request_serializer=tunewright_dot_v1_dot_trainer__service__pb2.ListRunsRequest.SerializeToString,
                 response_deserializer=tunewright_dot_v1_dot_trainer__service__pb2.ListRunsResponse.FromString,
                 _registered_method=True)
+        self.CheckData = channel.unary_stream(
+                '/tunewright.v1.TrainerService/CheckData',
+                request_serializer=tunewright_dot_v1_dot_data__service__pb2.CheckDataRequest.SerializeToString,
+                response_deserializer=tunewright_dot_v1_dot_data__service__pb2.CheckDataResponse.FromString,
+                _registered_method=True)
 
 
 class TrainerServiceServicer:
@@ -92,6 +98,14 @@ class TrainerServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CheckData(self, request, context):
+        """Checks the data of a job in a process of its own; see DataService, which
+        relays it. RESOURCE_EXHAUSTED with TOO_MANY_CHECKS.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_TrainerServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -114,6 +128,11 @@ def add_TrainerServiceServicer_to_server(servicer, server):
                     servicer.ListRuns,
                     request_deserializer=tunewright_dot_v1_dot_trainer__service__pb2.ListRunsRequest.FromString,
                     response_serializer=tunewright_dot_v1_dot_trainer__service__pb2.ListRunsResponse.SerializeToString,
+            ),
+            'CheckData': grpc.unary_stream_rpc_method_handler(
+                    servicer.CheckData,
+                    request_deserializer=tunewright_dot_v1_dot_data__service__pb2.CheckDataRequest.FromString,
+                    response_serializer=tunewright_dot_v1_dot_data__service__pb2.CheckDataResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -225,6 +244,33 @@ class TrainerService:
             '/tunewright.v1.TrainerService/ListRuns',
             tunewright_dot_v1_dot_trainer__service__pb2.ListRunsRequest.SerializeToString,
             tunewright_dot_v1_dot_trainer__service__pb2.ListRunsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CheckData(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/tunewright.v1.TrainerService/CheckData',
+            tunewright_dot_v1_dot_data__service__pb2.CheckDataRequest.SerializeToString,
+            tunewright_dot_v1_dot_data__service__pb2.CheckDataResponse.FromString,
             options,
             channel_credentials,
             insecure,

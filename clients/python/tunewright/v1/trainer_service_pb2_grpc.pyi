@@ -5,6 +5,7 @@ What the scheduler and people ask of one host."""
 
 from collections import abc as _abc
 from grpc import aio as _aio
+from tunewright.v1 import data_service_pb2 as _data_service_pb2
 from tunewright.v1 import registry_service_pb2 as _registry_service_pb2
 from tunewright.v1 import trainer_service_pb2 as _trainer_service_pb2
 import abc as _abc_1
@@ -46,6 +47,10 @@ class TrainerServiceStub:
     """
     ListRuns: _grpc.UnaryUnaryMultiCallable[_trainer_service_pb2.ListRunsRequest, _trainer_service_pb2.ListRunsResponse]
     """Lists the runs in its workspace."""
+    CheckData: _grpc.UnaryStreamMultiCallable[_data_service_pb2.CheckDataRequest, _data_service_pb2.CheckDataResponse]
+    """Checks the data of a job in a process of its own; see DataService, which
+    relays it. RESOURCE_EXHAUSTED with TOO_MANY_CHECKS.
+    """
 
 @_typing.type_check_only
 class TrainerServiceAsyncStub(TrainerServiceStub):
@@ -64,6 +69,10 @@ class TrainerServiceAsyncStub(TrainerServiceStub):
     """
     ListRuns: _aio.UnaryUnaryMultiCallable[_trainer_service_pb2.ListRunsRequest, _trainer_service_pb2.ListRunsResponse]  # type: ignore[assignment]
     """Lists the runs in its workspace."""
+    CheckData: _aio.UnaryStreamMultiCallable[_data_service_pb2.CheckDataRequest, _data_service_pb2.CheckDataResponse]  # type: ignore[assignment]
+    """Checks the data of a job in a process of its own; see DataService, which
+    relays it. RESOURCE_EXHAUSTED with TOO_MANY_CHECKS.
+    """
 
 class TrainerServiceServicer(metaclass=_abc_1.ABCMeta):
     """One GPU host. Served by each trainer."""
@@ -103,5 +112,15 @@ class TrainerServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_trainer_service_pb2.ListRunsResponse, _abc.Awaitable[_trainer_service_pb2.ListRunsResponse]]:
         """Lists the runs in its workspace."""
+
+    @_abc_1.abstractmethod
+    def CheckData(
+        self,
+        request: _data_service_pb2.CheckDataRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_data_service_pb2.CheckDataResponse], _abc.AsyncIterator[_data_service_pb2.CheckDataResponse]]:
+        """Checks the data of a job in a process of its own; see DataService, which
+        relays it. RESOURCE_EXHAUSTED with TOO_MANY_CHECKS.
+        """
 
 def add_TrainerServiceServicer_to_server(servicer: TrainerServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -5,10 +5,12 @@ Runs in ms-swift's environment, on the CPU, without the model's weights: the
 template and processor are made from the very arguments that training gets, so
 what it says of a row is what training would make of it. Each part's verdicts
 are a JSON Lines file: first {"versions", "rows", "blind"}, then a line for each
-row, [tokens, supervised tokens, fate, why]. "blind" says why rows could not be
-looked at, if so: a template may need the model itself, which is not loaded here.
-With --pictures it first asks whether the model reads any, and ends with an exit
-code of its own where it does not.
+row, [tokens, supervised tokens, fate, why, length, segments]. The length is in
+tokens, before the row is cut; segments are the row's text and loss (as in
+row_segments.py), for the first rows that are kept, as many as were asked for.
+"blind" says why rows could not be looked at, if so: a template may need the model
+itself, which is not loaded here. With --pictures it first asks whether the model
+reads any, and ends with an exit code of its own where it does not.
 
 Says in its output when it is ready to be asked; everything slow to import is
 imported before that.
@@ -25,8 +27,14 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
+from itertools import groupby
 from typing import Any
+
+if __package__:
+    from trainer_svc.child.swift.inside.row_segments import segments_of
+else:  # started as a script, in another environment: it stands beside this file
+    from row_segments import segments_of  # type: ignore[import-not-found,no-redef]
 
 KEPT, TRUNCATED, TOO_LONG, NO_SUPERVISED, REFUSED = range(5)
 LIBRARIES = ("ms-swift", "torch", "transformers", "peft", "trl", "datasets", "accelerate")
@@ -69,34 +77,58 @@ class Look:
     cuts: bool
 
     def at(self, row: dict[str, Any]) -> list[Any]:
-        """[tokens, supervised tokens, fate, why] of one row."""
+        """[tokens, supervised tokens, fate, why, length, []] of one row."""
         try:
-            return self._verdict(row)
+            return [*self._verdict(row), []]
         except (ImportError, MemoryError, NeedsModel):  # no fault of the row's
             raise
         except Exception as error:
-            return [0, 0, REFUSED, f"{type(error).__name__}: {error}"[:WHY_CHARS]]
+            return [0, 0, REFUSED, f"{type(error).__name__}: {error}"[:WHY_CHARS], 0, []]
+
+    def segments(self, row: dict[str, Any], fate: int) -> list[list[Any]]:
+        """The text of a row that is kept, and where in it there is loss."""
+        encoded = self._encoded(row, self.max_length if fate == TRUNCATED else None)
+        trained = [False, *learnt_tokens(encoded)]
+        found = segments_of(encoded["input_ids"], trained, self._decode)
+        return [list(astuple(segment)) for segment in found]
+
+    def _decode(self, ids: Any) -> str:
+        tokenizer = self.template.tokenizer
+        text = ""
+        # For some models ms-swift puts negative ids where a picture's values go later.
+        for placeholder, group in groupby(ids, lambda token: token < 0):
+            plain = {"skip_special_tokens": False, "clean_up_tokenization_spaces": False}
+            text += "<image>" if placeholder else tokenizer.decode(list(group), **plain)
+        return text
 
     def _verdict(self, row: dict[str, Any]) -> list[Any]:
-        tokens, supervised = self._encode(row, None)
+        length, supervised = self._encode(row, None)
         if not supervised:
-            return [tokens, 0, NO_SUPERVISED, ""]
-        if tokens <= self.max_length:
-            return [tokens, supervised, KEPT, ""]
+            return [length, 0, NO_SUPERVISED, "", length]
+        if length <= self.max_length:
+            return [length, supervised, KEPT, "", length]
         if not self.cuts:
-            return [tokens, supervised, TOO_LONG, ""]
+            return [length, supervised, TOO_LONG, "", length]
         tokens, supervised = self._encode(row, self.max_length)
         fits = supervised and tokens <= self.max_length
-        return [tokens, supervised, TRUNCATED if fits else TOO_LONG, ""]
+        return [tokens, supervised, TRUNCATED if fits else TOO_LONG, "", length]
 
     def _encode(self, row: dict[str, Any], max_length: int | None) -> tuple[int, int]:
+        encoded = self._encoded(row, max_length)
+        return len(encoded["labels"]), sum(learnt_tokens(encoded))
+
+    def _encoded(self, row: dict[str, Any], max_length: int | None) -> Any:
         self.template.max_length = max_length
-        encoded = self.template.encode(row)
-        labels = encoded["labels"]
-        weights = encoded.get("loss_scale") or [1] * len(labels)
-        # The first token is predicted from nothing, so a label there counts for nothing.
-        learnt = zip(labels[1:], weights[1:], strict=True)
-        return len(labels), sum(label != IGNORED and weight > 0 for label, weight in learnt)
+        return self.template.encode(row)
+
+
+def learnt_tokens(encoded: Any) -> list[bool]:
+    """Whether each token but the first carries loss: the first is predicted from nothing, so a
+    label there counts for nothing."""
+    labels = encoded["labels"]
+    weights = encoded.get("loss_scale") or [1] * len(labels)
+    learnt = zip(labels[1:], weights[1:], strict=True)
+    return [label != IGNORED and weight > 0 for label, weight in learnt]
 
 
 def main() -> int:
@@ -158,10 +190,15 @@ def answer(part: dict[str, Any], look: Look, arguments: Any) -> None:
         rows = hub_rows(part["dataset"], arguments)
         count = len(rows)
         verdicts = map(look.at, rows)
+        originals: Iterator[dict[str, Any]] = iter(rows)
     else:
         chunks = list(chunks_of(part["rows"]))
         count = sum(size for _, size in chunks)
         verdicts = by_chunks(part["rows"], chunks, look)
+        originals = rows_in(part["rows"])
+    if part["show"]:
+        ends = part.get("row_ends", [count])
+        verdicts = with_segments(verdicts, originals, ends, part["show"], look)
     with open(part["verdicts"], "w", encoding="utf-8") as out:
         try:
             out.write(header_of(count, ""))
@@ -176,6 +213,34 @@ def answer(part: dict[str, Any], look: Look, arguments: Any) -> None:
 def header_of(rows: int, blind: str) -> str:
     """The first line of a part's verdicts."""
     return json.dumps({"versions": versions(), "rows": rows, "blind": blind}) + "\n"
+
+
+def with_segments(
+    verdicts: Iterator[list[Any]],
+    rows: Iterator[dict[str, Any]],
+    row_ends: list[int],
+    shown: int,
+    look: Look,
+) -> Iterator[list[Any]]:
+    """The same, with the text of the first rows of each source that are kept. A source ends
+    before the row whose number is in `row_ends`."""
+    begin = 0
+    for end in row_ends:
+        left = shown
+        for _ in range(begin, end):
+            verdict, row = next(verdicts), next(rows)
+            if left and verdict[2] in (KEPT, TRUNCATED):
+                verdict[-1] = look.segments(row, verdict[2])
+                left -= 1
+            yield verdict
+        begin = end
+
+
+def rows_in(path: str) -> Iterator[dict[str, Any]]:
+    """The rows of a file, as ms-swift has them once they are loaded."""
+    with open(path, "rb") as file:
+        for line in file:
+            yield as_swift_reads(json.loads(line))
 
 
 def hub_rows(dataset: str, arguments: Any) -> Any:
