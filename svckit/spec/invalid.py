@@ -10,7 +10,7 @@ from typing import get_args
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
-from tunewright.fields import did_you_mean
+from tunewright.wire.meant import did_you_mean
 
 from svckit.refusal import InvalidRequest, Violation
 

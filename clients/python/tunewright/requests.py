@@ -15,9 +15,10 @@ from typing import Any, TypeAlias, TypedDict
 
 from google.protobuf.descriptor import Descriptor
 
-from tunewright.fields import Problems, did_you_mean, fill
+from tunewright.fields import Problems, fill
 from tunewright.v1 import data_service_pb2, job_pb2, job_service_pb2, recipe_service_pb2, spec_pb2
 from tunewright.wire import names
+from tunewright.wire.meant import did_you_mean
 
 DataArgument: TypeAlias = "str | os.PathLike[str] | Mapping[str, object] | spec_pb2.DataSource"
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 from tunewright.cli.app import run
-from tunewright.fields import _HABITS, did_you_mean
 from tunewright.hyperparameters import Hyperparameter, hyperparameters
 from tunewright.v1 import spec_pb2
+from tunewright.wire.meant import HABITS, did_you_mean
 
 from svckit.spec.invalid import InvalidSpec
 from svckit.spec.model import Hyperparameters, JobSpec
@@ -108,10 +108,10 @@ def test_the_training_child_reads_each_of_them() -> None:
 
 
 def test_every_habit_leads_to_a_hyperparameter() -> None:
-    wrong = {habit: name for habit, name in _HABITS.items() if name not in FIELDS}
+    wrong = {habit: name for habit, name in HABITS.items() if name not in FIELDS}
 
     assert wrong == {}
-    assert not _HABITS.keys() & FIELDS.keys()
+    assert not HABITS.keys() & FIELDS.keys()
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from tunewright import requests
 from tunewright.errors import InvalidRequest, Violation
-from tunewright.fields import did_you_mean
 from tunewright.requests import create_job
 from tunewright.v1 import spec_pb2
+from tunewright.wire.meant import did_you_mean
 
 MINIMAL = {"model": "m", "train_data": "/d", "output_dir": "o"}
 

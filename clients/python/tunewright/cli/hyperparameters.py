@@ -11,8 +11,8 @@ import typer
 from tunewright.cli.exits import CommandError
 from tunewright.cli.options import AsJson
 from tunewright.cli.output import print_fields, say
-from tunewright.fields import did_you_mean
 from tunewright.hyperparameters import Hyperparameter, hyperparameters
+from tunewright.wire.meant import did_you_mean
 
 
 def show(
