@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from torch import nn
     from transformers import PreTrainedModel, ProcessorMixin
 
-LIBRARY_NEEDED = re.compile(r"requires the (\S+) library|No module named '([^'.]+)")
+LIBRARY_NEEDED = re.compile(
+    r"requires the (\S+) library|No module named '([^'.]+)|Package `([^`]+)` is required"
+)
 
 
 def load_processor(base: BaseModel) -> "ProcessorMixin":

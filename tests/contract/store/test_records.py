@@ -9,7 +9,7 @@ import pytest
 from scheduler_svc.application.ports import Guard, MonitorRecord, Store, StoredRequest, TimedRun
 from scheduler_svc.domain.errors import JobIdTaken, JobNotFound, OutputDirTaken
 from scheduler_svc.domain.failure import Failure, FailureCause
-from scheduler_svc.domain.fleet import Capabilities, Gpu, HeldSlot
+from scheduler_svc.domain.fleet import Capabilities, FamilySupport, FeatureSupport, Gpu, HeldSlot
 from scheduler_svc.domain.job import JobId, JobOutput, Progress, TrainerId
 from scheduler_svc.domain.requirement import Requirement
 from scheduler_svc.domain.run import RunKey
@@ -86,7 +86,14 @@ def test_a_trainer_comes_back_as_it_was_put_in(store: Store) -> None:
     full = trainer(
         "a",
         capabilities=Capabilities(
-            (Backend.QLORA, Backend.SWIFT), 3, "1.2", "store-1", {"BACKEND_SWIFT": "no env"}
+            (Backend.QLORA, Backend.SWIFT),
+            3,
+            "1.2",
+            "store-1",
+            {"BACKEND_SWIFT": "no env"},
+            backend_notes={"BACKEND_QLORA": "no operators"},
+            families=(FamilySupport("Qwen3-VL", "BACKEND_SWIFT", True, ("av",), "no type"),),
+            features=(FeatureSupport("LoRA", "BACKEND_QLORA", ("peft",)),),
         ),
         gpus=(Gpu("0", 80, "GPU-0", "H200", 5, 99, 71, 300.5, (1, 2)), Gpu("1", 80)),
         cordoned=True,

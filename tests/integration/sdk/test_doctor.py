@@ -465,6 +465,37 @@ def test_a_backend_that_is_missing_has_its_reason(installation: Installation) ->
     assert told(with_none, "✗ trainers/a: no qlora: not installed: trl")
 
 
+def test_each_backend_says_which_models_it_trains_and_what_is_missing_for_others(
+    installation: Installation,
+) -> None:
+    able = installation.trainers["a"].system.capabilities
+    able.backend_notes["BACKEND_QLORA"] = "torchvision has no operators"
+    for name, reads_pictures, missing in (
+        ("Qwen3", False, []),
+        ("Qwen2.5-VL", True, []),
+        ("SmolVLM2", True, ["num2words"]),
+    ):
+        able.families.add(
+            family=name,
+            backend=spec_pb2.BACKEND_QLORA,
+            reads_pictures=reads_pictures,
+            missing_packages=missing,
+        )
+    able.families.add(family="GLM-9", backend=spec_pb2.BACKEND_QLORA, unsupported="no type")
+    able.features.add(feature="LoRA", backend=spec_pb2.BACKEND_QLORA)
+
+    code, lines = installation.look()
+
+    assert code == 0
+    assert told(lines, "✓ trainers/a: qlora trains text: Qwen3")
+    assert told(lines, "✓ trainers/a: qlora trains pictures: Qwen2.5-VL")
+    assert told(lines, "✓ trainers/a: qlora does not train: GLM-9")
+    assert told(lines, "✓ trainers/a: qlora takes: LoRA")
+    assert told(lines, "✓ trainers/a: qlora note: torchvision has no operators")
+    line = told(lines, "! trainers/a: qlora lacks num2words, for SmolVLM2")
+    assert "install it" in line
+
+
 def test_a_host_on_which_no_job_fits(installation: Installation) -> None:
     installation.trainers["a"].system.capabilities.cpu_slots = 0
 

@@ -1,6 +1,5 @@
 """Whole runs of the training process on a tiny vision-language model, in real child processes."""
 
-import importlib.util
 import json
 import shutil
 from pathlib import Path
@@ -330,23 +329,3 @@ def test_a_text_job_on_a_model_with_eyes_names_model_kind(
 
     assert cause == "MODEL_INVALID"
     assert "model_kind" in message
-
-
-@pytest.mark.skipif(
-    importlib.util.find_spec("torchvision") is not None,
-    reason="torchvision is installed: no model of these lacks a library",
-)
-def test_a_processor_that_lacks_a_library_names_it(vlm_assets: Path, tmp_path: Path) -> None:
-    model = tmp_path / "model"
-    shutil.copytree(vlm_assets / "model", model)
-    (model / "config.json").write_text(json.dumps({"model_type": "qwen2_vl"}))
-    named = {"processor_class": "Qwen2VLProcessor"}
-    (model / "processor_config.json").write_text(json.dumps(named))
-    kind = {**named, "image_processor_type": "Qwen2VLImageProcessor"}
-    (model / "preprocessor_config.json").write_text(json.dumps(kind))
-    folder = make_run_folder(tmp_path, model, vlm_assets / "train.jsonl", model_kind=VLM)
-
-    cause, message = failure_of(folder)
-
-    assert cause == "ENVIRONMENT_INVALID"
-    assert "needs Torchvision" in message

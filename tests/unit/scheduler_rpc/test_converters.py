@@ -222,11 +222,24 @@ def test_a_newer_trainers_backend_is_left_out_and_the_rest_is_kept():
         artifact_store="s",
         missing_backends={"BACKEND_SWIFT": "not installed"},
         backend_versions={"BACKEND_QLORA": "1.2"},
+        backend_notes={"BACKEND_QLORA": "no operators"},
+        families=[
+            trainer_pb2.FamilySupport(
+                family="Qwen2.5-VL",
+                backend=spec_pb2.BACKEND_QLORA,
+                reads_pictures=True,
+                missing_packages=["torchvision"] * 20,
+            ),
+            trainer_pb2.FamilySupport(family="Qwen3", backend=77),  # type: ignore[arg-type]
+        ],
+        features=[trainer_pb2.FeatureSupport(feature="LoRA", backend=spec_pb2.BACKEND_QLORA)],
     )
 
     capabilities = capabilities_of(message)
 
     assert capabilities.backends == (Backend.QLORA,)
+    assert [one.family for one in capabilities.families] == ["Qwen2.5-VL"]
+    assert capabilities.families[0].missing_packages == ("torchvision",) * 16
     assert capabilities_of(capabilities_message(capabilities)) == capabilities
 
 

@@ -205,3 +205,30 @@ def test_the_language_model_alone_is_quantised(family: PictureFamily, made: Path
     beside = [name for name in seen["whole"] if name != "lm_head"]
     for name in beside:
         assert any(name == part or name.startswith(f"{part}.") for part in seen["frozen"]), name
+
+
+def refusal_without(library: str, model: str) -> list[str]:
+    """What loading the processor says in a process that has no such library."""
+    import sys
+
+    sys.modules[library] = None  # type: ignore[assignment]  # as if it were not installed
+    from trainer_svc.child.failure import RunFailed
+    from trainer_svc.child.model import BaseModel
+    from trainer_svc.child.vlm import load_processor
+
+    try:
+        load_processor(BaseModel("tiny", "", Path(model)))
+    except RunFailed as error:
+        return [error.cause, str(error), error.hint]
+    return []
+
+
+def test_a_processor_that_lacks_a_library_names_it(tmp_path: Path) -> None:
+    write_rows(tmp_path, system=False)
+    call_warm(picture_models.write_family, "smolvlm", str(tmp_path))
+
+    cause, message, hint = call_warm(refusal_without, "num2words", str(tmp_path / "model"))
+
+    assert cause == "FAILURE_CAUSE_ENVIRONMENT_INVALID"
+    assert message.startswith("the processor of tiny needs num2words, which is not installed")
+    assert hint.startswith("Install num2words")

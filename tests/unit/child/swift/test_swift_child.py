@@ -300,6 +300,21 @@ def test_a_library_that_is_missing_is_no_fault_of_a_row(
     assert not (folder.path / "result.json").exists()
 
 
+def test_rows_whose_template_asks_the_model_are_trained_on_unseen(
+    tmp_path: Path, model: Path, stand_in: Path
+) -> None:
+    train = write_rows(tmp_path / "train.jsonl", ["fine"] * 63 + ["MODEL"])
+    folder = make_swift_folder(tmp_path / "job", model, train, stand_in)
+
+    child = run(folder)
+
+    assert child.wait() == 0, child.output
+    assert "ROWS_NOT_LOOKED_AT" in folder.event_types()
+    (receipt,) = folder.entries("data_prepared")
+    assert receipt["rows_kept"] == "64"
+    assert "tokens" not in receipt
+
+
 def test_a_resumed_run_goes_on_where_the_first_one_paused(
     folder: RunFolder, again: RunFolder
 ) -> None:

@@ -11,7 +11,9 @@ from typing import Any
 class Template:
     """Words are tokens, and those of the assistant are learnt."""
 
-    use_model = False
+    # As Qwen-VL's: in training it uses the model, which is set before.
+    use_model = True
+    model: Any = None
 
     def __init__(self, max_length: int, truncation_strategy: str, is_multimodal: bool) -> None:
         self.model_meta = SimpleNamespace(is_multimodal=is_multimodal)
@@ -23,7 +25,8 @@ class Template:
 
     def encode(self, row: dict[str, Any]) -> dict[str, Any]:
         """The tokens of a row; "UNTAKEABLE" is a text that it does not take, for
-        "LIBRARY" it lacks one, and at "MEMORY" the system kills who reads it."""
+        "LIBRARY" it lacks one, at "MEMORY" the system kills who reads it, and for "MODEL" it asks
+        the model."""
         labels = []
         for message in row["messages"]:
             if "UNTAKEABLE" in message["content"]:
@@ -32,6 +35,8 @@ class Template:
                 os.kill(os.getpid(), signal.SIGKILL)
             if "LIBRARY" in message["content"]:
                 raise ImportError("No module named 'torchvision'")
+            if "MODEL" in message["content"]:
+                self.model.transform(message["content"])
             learnt = message["role"] == "assistant"
             labels += [1 if learnt else -100] * len(message["content"].split())
         labels = [-100, *labels]
