@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import shlex
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 import psutil
@@ -416,3 +422,37 @@ def test_a_recipe_is_resolved_and_needs_no_output_folder(client: Client, assets:
     assert report.accepted, report.verdict
     assert report.rows == []
     assert report.started.spec.hyperparameters.max_steps == report.verdict.total_steps > 0
+
+
+def test_the_page_shows_what_the_command_prints_and_its_python_runs(
+    client: Client, stack: Stack, assets: Assets
+) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "check-your-data.md").read_text("utf-8")
+    rows, shown, python = re.findall(r"^```(?:jsonl|console|python)\n(.*?)^```$", page, re.M | re.S)
+    command, _, expected = shown.removeprefix("$ tunewright ").partition("\n")
+    here = {
+        "/data/dialogues.jsonl": str(stack.root / "dialogues.jsonl"),
+        "/models/qwen3-tiny": assets.model,
+    }
+    (stack.root / "dialogues.jsonl").write_text(rows, encoding="utf-8")
+    for name, path in here.items():
+        command, python = command.replace(name, path), python.replace(name, path)
+
+    done = subprocess.run(
+        [sys.executable, "-m", "tunewright", *shlex.split(command)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={**os.environ, "TUNEWRIGHT_ADDRESS": stack.address},
+    )
+    printed = done.stdout.replace("trainers/a", "trainers/local")
+    for name, path in here.items():
+        printed = printed.replace(path, name)
+    python = python.replace("Client()", "nullcontext(client)")
+    exec(compile(python, "page", "exec"), {"client": client, "nullcontext": nullcontext})
+
+    assert done.returncode == 1
+    assert [line.split() for line in printed.splitlines()] == [
+        line.split() for line in expected.splitlines()
+    ]
+    assert next(client.jobs.list(page_size=1)).spec.output_dir == "first"
