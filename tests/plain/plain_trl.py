@@ -9,6 +9,7 @@ is read and carries no loss. Which tokens carry loss is worked out here from the
 written a second time in Python, beside the template in Jinja that the tokenizer has.
 """
 
+# ruff: noqa: E402 # what libraries read when they are imported is set before
 import json
 import os
 import sys
@@ -16,9 +17,11 @@ from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
+# Nothing here has pictures, and a wheel of torchvision for CUDA cannot be imported without it.
+sys.modules["torchvision"] = None  # type: ignore[assignment]
 
 import torch
-from datasets import Dataset
+from datasets import Dataset  # type: ignore[import-untyped]
 from peft import LoraConfig, get_peft_model
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
@@ -29,7 +32,8 @@ from transformers import (
     PreTrainedTokenizerFast,
     set_seed,
 )
-from trl import SFTConfig, SFTTrainer
+from trl.trainer.sft_config import SFTConfig
+from trl.trainer.sft_trainer import SFTTrainer
 
 SEED, STEPS = 42, 15
 QWEN = """\
@@ -186,8 +190,9 @@ def train(family, folder, data):
         target_modules="all-linear",
     )
     set_seed(SEED)
+    adapted = get_peft_model(model, lora)
     trainer = SFTTrainer(
-        model=get_peft_model(model, lora),
+        model=adapted,
         args=SFTConfig(
             output_dir=f"{folder}-plain",
             max_steps=STEPS,
@@ -210,7 +215,7 @@ def train(family, folder, data):
         train_dataset=Dataset.from_list(rows),
         processing_class=tokenizer,
     )
-    for parameter in trainer.model.parameters():
+    for parameter in adapted.parameters():
         if parameter.requires_grad:
             parameter.data = parameter.data.float()
     trainer.train()
