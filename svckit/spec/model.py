@@ -17,6 +17,8 @@ from svckit.spec.invalid import InvalidSpec, violations_of
 
 SECONDS_MAX = 315_576_000.0
 """Ten years: longer than any run, and short enough for every clock."""
+VOCABULARY_LAYERS = frozenset({"embed_tokens", "lm_head"})
+"""What most models call their input embeddings and their output layer."""
 _INT32_MAX = 2**31 - 1
 _INT64_MAX = 2**63 - 1
 
@@ -105,6 +107,9 @@ class Hyperparameters(SpecPart):
     optim: Literal["adamw_torch", "paged_adamw_8bit", "adamw_8bit", "sgd", "adafactor"] = (
         "adamw_torch"
     )
+    use_rslora: bool = False
+    use_dora: bool = False
+    neftune_noise_alpha: Annotated[Float, Field(gt=0, le=100)] | None = None
 
     @field_validator("per_device_eval_batch_size")
     @classmethod
@@ -208,6 +213,22 @@ class JobSpec(SpecPart):
 
     _output_dir_rule = field_validator("output_dir")(text_rules.output_dir)
     _system_prompt_rule = field_validator("system_prompt")(text_rules.without_nul)
+
+    @field_validator("hyperparameters")
+    @classmethod
+    def _without_vocabulary_layers(
+        cls, value: Hyperparameters, info: ValidationInfo
+    ) -> Hyperparameters:
+        """Trained copies of them would make each adapter vocabulary x hidden size larger, come
+        apart where the two are tied, and SFTTrainer does not take them."""
+        named = [name for name in value.target_modules if name.split(".")[-1] in VOCABULARY_LAYERS]
+        if named and info.data.get("backend") is Backend.QLORA:
+            raise ValueError(
+                f"target_modules: {', '.join(named)[:200]} cannot get LoRA with the qlora backend,"
+                " because the layers of the vocabulary stay as they are; leave them out, or use"
+                " 'all-linear'"
+            )
+        return value
 
     @field_validator("hyperparameters")
     @classmethod

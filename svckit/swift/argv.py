@@ -211,6 +211,9 @@ EXTRAS: Sequence[Flag] = (
     Flag("max_pixels", _one(lambda spec: _swift(spec).max_pixels)),
     Flag("freeze_vit", _unless(True, lambda spec: _swift(spec).freeze_vit)),
     Flag("lora_dropout", _unless(0.05, lambda spec: spec.hyperparameters.lora_dropout)),
+    Flag("use_rslora", _unless(False, lambda spec: spec.hyperparameters.use_rslora)),
+    Flag("use_dora", _unless(False, lambda spec: spec.hyperparameters.use_dora)),
+    Flag("neftune_noise_alpha", _one(lambda spec: spec.hyperparameters.neftune_noise_alpha)),
     Flag(
         "lr_scheduler_type", _unless("cosine", lambda spec: spec.hyperparameters.lr_scheduler_type)
     ),

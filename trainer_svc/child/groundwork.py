@@ -7,14 +7,19 @@ be trained is refused before anything is read or loaded.
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from trainer_svc.child.failure import Phase
 from trainer_svc.child.kinds import kind_of, require_possible
 from trainer_svc.child.locations import find_model
 from trainer_svc.child.model import BaseModel, check_kind
+from trainer_svc.child.model_folder import require_weights
+from trainer_svc.child.positions import require_positions
 from trainer_svc.child.run_spec import RunSpec
 from trainer_svc.child.spool import Spool
+
+if TYPE_CHECKING:
+    from trainer_svc.child.targets import Targets
 
 
 @dataclass(frozen=True)
@@ -36,8 +41,23 @@ def lay_groundwork(
     require_possible(run)
     enter(Phase.MODEL)
     base = find_base(run, spool, weights)
+    if weights or not base.revision:  # those of a folder are there, or the job cannot run
+        require_weights(base.folder, base.name)
     check_kind(base, run.spec.model_kind)
     return Groundwork(base, kind_of(run).load_processing(base))
+
+
+def judge_values(run: RunSpec, base: BaseModel, enter: Callable[[Phase], None]) -> "Targets":
+    """What LoRA is for; refuses values that do not fit the model, by its modules without their
+    weights. Raises RunFailed, and what the libraries raise."""
+    from trainer_svc.child.targets import find_targets
+
+    kind, wanted = kind_of(run), run.spec.hyperparameters
+    empty = kind.empty(base)
+    enter(Phase.CONFIG)
+    untouched = kind.untouched(empty)
+    require_positions(empty, wanted, untouched)
+    return find_targets(empty, wanted, untouched)
 
 
 def find_base(run: RunSpec, spool: Spool, weights: bool = True) -> BaseModel:

@@ -13,7 +13,7 @@ from tunewright.v1.spec_pb2 import MODEL_KIND_VLM, Hyperparameters
 from trainer_svc.child.failure import Cause, RunFailed
 from trainer_svc.child.hardware import Hardware
 from trainer_svc.child.inspection import Inspection
-from trainer_svc.child.model import BaseModel, load_base, load_tokenizer
+from trainer_svc.child.model import BaseModel, empty_model, load_base, load_tokenizer
 from trainer_svc.child.run_spec import RunSpec
 from trainer_svc.child.sources import Prepared, prepare_sources
 from trainer_svc.child.spool import Spool
@@ -30,6 +30,8 @@ class Kind:
     """The steps of a run that depend on the kind. "Processing" is a tokenizer, or a processor
     that has one; every step may raise RunFailed."""
 
+    empty: Callable[[BaseModel], "PreTrainedModel"]
+    """The modules of the model, without weights."""
     load_processing: Callable[[BaseModel], Any]
     prepare: Callable[[RunSpec, Any, Path, Spool, Inspection], Prepared]
     load_base: Callable[[BaseModel, Hyperparameters, Hardware], "PreTrainedModel"]
@@ -39,8 +41,14 @@ class Kind:
     """What makes batches of the prepared rows; None: the trainer does it itself."""
 
 
-LLM = Kind(load_tokenizer, prepare_sources, load_base, lambda _: (), lambda _: None)
-VLM = Kind(load_processor, prepare_pictures, load_vlm, frozen_parts, PictureBatches)
+def _empty_vlm(base: BaseModel) -> "PreTrainedModel":
+    from transformers import AutoModelForImageTextToText
+
+    return empty_model(base, AutoModelForImageTextToText)
+
+
+LLM = Kind(empty_model, load_tokenizer, prepare_sources, load_base, lambda _: (), lambda _: None)
+VLM = Kind(_empty_vlm, load_processor, prepare_pictures, load_vlm, frozen_parts, PictureBatches)
 
 
 def kind_of(run: RunSpec) -> Kind:

@@ -1,7 +1,7 @@
 """Loads the tokenizer and the base model, and puts LoRA on it.
 
-Owns quantisation (NF4 with double quantisation), the freezing of the base, and
-whether a model is of the kind that the job says. Runs code that comes with a
+Owns quantisation (NF4 with double quantisation, nf4.py), the freezing of the
+base, and whether a model is of the kind that the job says. Runs code that comes with a
 model only where an administrator allowed it, never reads weights from pickles,
 and refuses a model whose weights do not cover it: the library would fill the
 rest with random numbers and say so in a log only (RunFailed, MODEL_INVALID).
@@ -17,10 +17,13 @@ from tunewright.v1.spec_pb2 import MODEL_KIND_VLM, Hyperparameters, ModelKind
 
 from trainer_svc.child.failure import Cause, RunFailed
 from trainer_svc.child.hardware import Hardware
+from trainer_svc.child.tokenizer_files import require_library, require_same_ids
 
 if TYPE_CHECKING:
     from peft import LoraConfig, PeftModel
     from transformers import PreTrainedModel, PreTrainedTokenizerBase, ProcessorMixin
+
+    from trainer_svc.child.targets import Targets
 
 ALL_LINEAR = "all-linear"
 
@@ -36,13 +39,38 @@ class BaseModel:
     """An administrator allowed it to bring code."""
 
 
+def load_config(base: BaseModel) -> Any:
+    """The model's config. Raises what transformers raises."""
+    from transformers import AutoConfig
+
+    return AutoConfig.from_pretrained(
+        base.folder, trust_remote_code=base.trusted, local_files_only=True
+    )
+
+
+def empty_model(base: BaseModel, auto: Any = None) -> "PreTrainedModel":
+    """The model's modules without their weights. `auto` is the class that makes them, by default
+    that of causal language models."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    loader: Any = auto or AutoModelForCausalLM  # untyped
+    with torch.device("meta"):
+        return loader.from_config(  # type: ignore[no-any-return]
+            load_config(base), trust_remote_code=base.trusted
+        )
+
+
 def load_tokenizer(base: BaseModel) -> "PreTrainedTokenizerBase":
-    """The tokenizer in the model's folder."""
+    """The tokenizer in the model's folder. Raises RunFailed."""
     from transformers import AutoTokenizer
+
+    require_library(base.folder, base.name)
 
     tokenizer: Any = AutoTokenizer.from_pretrained(
         base.folder, trust_remote_code=base.trusted, local_files_only=True
     )
+    require_same_ids(base.folder, base.name, tokenizer)
     pad_with_end(tokenizer, base)
     return tokenizer  # type: ignore[no-any-return]  # AutoTokenizer is untyped
 
@@ -57,15 +85,12 @@ def pad_with_end(tokenizer: Any, base: BaseModel) -> None:
 
 def check_kind(base: BaseModel, model_kind: ModelKind.ValueType) -> None:
     """Refuses a model that is not of the kind that the job says (RunFailed)."""
-    from transformers import AutoConfig
     from transformers.models.auto.modeling_auto import (
         MODEL_FOR_CAUSAL_LM_MAPPING,
         MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING,
     )
 
-    config: Any = AutoConfig.from_pretrained(
-        base.folder, trust_remote_code=base.trusted, local_files_only=True
-    )
+    config = load_config(base)
     reads_pictures = type(config) in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
     if model_kind == MODEL_KIND_VLM and not reads_pictures:
         raise RunFailed(
@@ -80,6 +105,30 @@ def check_kind(base: BaseModel, model_kind: ModelKind.ValueType) -> None:
             f"{base.name} ({config.model_type}) is a vision-language model, and model_kind is llm",
             "Set model_kind to vlm.",
         )
+    _check_stored(base, config)
+
+
+def _check_stored(base: BaseModel, config: Any) -> None:
+    """Refuses weights that are stored in a form that LoRA cannot be trained on here."""
+    method = _stored_method(config)
+    if method not in ("", "bitsandbytes"):
+        raise RunFailed(
+            Cause.MODEL_INVALID,
+            f"the weights of {base.name} are stored as {method[:40]}; only weights in full"
+            " precision, or quantised by bitsandbytes, can be trained on",
+            "Use the edition of the model in full precision (bf16); load_in_4bit quantises it when"
+            " it is loaded.",
+        )
+
+
+def _stored_method(config: Any) -> str:
+    """How the weights are quantised where they are stored; "" if they are not."""
+    stored = getattr(config, "quantization_config", None) or {}
+    if not isinstance(stored, dict):
+        stored = stored.to_dict()
+    if not stored:
+        return ""
+    return str(stored.get("quant_method") or "bitsandbytes").rsplit(".", 1)[-1].lower()
 
 
 def load_base(
@@ -92,19 +141,15 @@ def load_base(
     """The base model, quantised if asked for, but for the modules named. `auto` is the class
     that loads it, by default that of causal language models. Raises RunFailed."""
     import torch
-    from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+    from transformers import AutoModelForCausalLM
     from transformers.utils.logging import disable_progress_bar
+
+    from trainer_svc.child.nf4 import nf4_config
 
     dtype = torch.bfloat16 if hardware.bf16 else torch.float32
     quantization = None
-    if wanted.load_in_4bit:
-        quantization = BitsAndBytesConfig(  # type: ignore[no-untyped-call]  # no stubs
-            load_in_4bit=True,
-            bnb_4bit_quant_type="nf4",
-            bnb_4bit_use_double_quant=True,
-            bnb_4bit_compute_dtype=dtype,
-            llm_int8_skip_modules=list(unquantised) or None,  # in spite of its name
-        )
+    if wanted.load_in_4bit and not _stored_method(load_config(base)):
+        quantization = nf4_config(dtype, unquantised)
     disable_progress_bar()  # type: ignore[no-untyped-call]  # no stubs
     loader: Any = auto or AutoModelForCausalLM  # the stubs do not know output_loading_info
     model, report = loader.from_pretrained(
@@ -135,10 +180,13 @@ def _keep_weights_as_they_are(model: Any) -> None:
 
 
 def add_lora(
-    model: "PreTrainedModel", wanted: Hyperparameters, untouched: Sequence[str] = ()
+    model: "PreTrainedModel",
+    wanted: Hyperparameters,
+    targets: "Targets",
+    untouched: Sequence[str] = (),
 ) -> "PeftModel":
     """The model with fresh LoRA matrices in float32 and everything else frozen; the modules
-    `untouched` get none, whatever the hyperparameters name.
+    `untouched` get none, whatever the targets name.
 
     float32, because bf16 rounds small updates of the matrices away; they are a
     small share of the memory. Two runs of one seed begin with the same matrices.
@@ -148,20 +196,25 @@ def add_lora(
     from peft import get_peft_model
 
     torch.manual_seed(wanted.seed)  # the trainer sets it only after they are made
-    return get_peft_model(model, lora_config(wanted, untouched))
+    return get_peft_model(model, lora_config(wanted, targets, untouched))
 
 
-def lora_config(wanted: Hyperparameters, untouched: Sequence[str] = ()) -> "LoraConfig":
+def lora_config(
+    wanted: Hyperparameters, targets: "Targets", untouched: Sequence[str] = ()
+) -> "LoraConfig":
     """The adapter that the hyperparameters describe."""
     from peft import LoraConfig, TaskType
 
-    modules = list(wanted.target_modules)
+    modules = list(targets.modules)
     return LoraConfig(
         task_type=TaskType.CAUSAL_LM,
         r=wanted.lora_r,
         lora_alpha=wanted.lora_alpha,  # type: ignore[arg-type]  # a float works and is saved as one
         lora_dropout=wanted.lora_dropout,
+        use_rslora=wanted.use_rslora,
+        use_dora=wanted.use_dora,
         target_modules=ALL_LINEAR if modules == [ALL_LINEAR] else modules,
+        target_parameters=list(targets.parameters) or None,
         # Peft finds names by how they end, and a vision tower has a "q_proj" as well.
         exclude_modules=rf"({'|'.join(map(re.escape, untouched))})(\..*)?" if untouched else None,
     )

@@ -87,13 +87,15 @@ def stage_result(
     base: BaseModel,
     receipts: Sequence[DataPrepared],
     metrics: Mapping[str, float],
+    more: Mapping[str, Any],
 ) -> str:
-    """Makes the staging folder from the adapter files in `adapter`; the manifest's digest."""
+    """Makes the staging folder from the adapter files in `adapter`; the manifest's digest.
+    `more`: as in About."""
 
     def add_processing(folder: Path) -> None:
         processing.save_pretrained(str(folder))
 
-    about = About(base, receipts, metrics, library_versions())
+    about = About(base, receipts, metrics, library_versions(), more)
     return stage(run, adapter, add_processing, about)
 
 

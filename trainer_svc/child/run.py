@@ -1,22 +1,24 @@
 """One training run, step by step.
 
-Owns the order and what is told at each step. Data comes before the model, so
-that a broken data set fails before a GPU is used. Refuses to call a run done
+Owns the order and what is reported at each step. The model's folder and the
+job's values are judged first, then the data, then weights are loaded: what is
+broken fails before a GPU is used. Refuses to call a run done
 that trained nothing (RunFailed, NOTHING_TO_TRAIN), unless it resumes at its
 last step.
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from trainer_svc.child.checkpoints import Checkpoint, CheckpointStore, best_of
 from trainer_svc.child.durable import remove_tree
 from trainer_svc.child.failure import Cause, Phase, RunFailed
-from trainer_svc.child.groundwork import lay_groundwork
-from trainer_svc.child.hardware import Hardware, choose_hardware
+from trainer_svc.child.groundwork import judge_values, lay_groundwork
+from trainer_svc.child.hardware import choose_hardware
 from trainer_svc.child.inspection import RUN
 from trainer_svc.child.kinds import kind_of
-from trainer_svc.child.model import BaseModel, add_lora, check_vocabulary
+from trainer_svc.child.model import BaseModel, add_lora, check_vocabulary, load_config
+from trainer_svc.child.positions import warn_beyond_positions
 from trainer_svc.child.result import Ending, Outcome, stage_result
 from trainer_svc.child.run_spec import RunSpec
 from trainer_svc.child.sources import Prepared
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase, ProcessorMixin
 
     from trainer_svc.child.reporting import RunCallback
+    from trainer_svc.child.targets import Targets
     from trainer_svc.child.training import QloraTrainer
 
     Processing = PreTrainedTokenizerBase | ProcessorMixin
@@ -50,6 +53,7 @@ class Run:
         self._kind = kind_of(spec)
         self._trainer: QloraTrainer | None = None
         self._resumed_at = 0
+        self._quantisation: dict[str, Any] | None = None
         self.phase = Phase.STARTING
         self.total_steps = 0
 
@@ -69,8 +73,10 @@ class Run:
         """Raises RunFailed, StopNow, and what the libraries raise."""
         ground = lay_groundwork(self._spec, self._spool, self._enter)
         base, processing = ground.base, ground.processing
+        targets = judge_values(self._spec, base, self._enter)
         self.phase = Phase.DATA
         data = self._kind.prepare(self._spec, processing, self._cache, self._spool, RUN)
+        warn_beyond_positions(load_config(base), self._wanted, data.train, self._spool)
         self.total_steps = total_steps(len(data.train), self._wanted)
         self.phase = Phase.RESUME
         start = find_start(self._store, self._spec.resume, self._spool)
@@ -79,37 +85,33 @@ class Run:
         if start is not None and start.step == self.total_steps:
             self._spool.event("NOTHING_LEFT", f"step {start.step} was the last; staging its result")
             return self._finish(start.folder, processing, base, data, {})
-        model = self._load_model(base, processing)
+        model = self._load_model(base, processing, targets)
         return self._train(model, processing, base, data, start)
 
     def _enter(self, phase: Phase) -> None:
         self.phase = phase
 
-    def _load_model(self, base: BaseModel, processing: "Processing") -> "PeftModel":
+    def _load_model(
+        self, base: BaseModel, processing: "Processing", targets: "Targets"
+    ) -> "PeftModel":
+        from trainer_svc.child.loaded import Loaded, report_loaded
+        from trainer_svc.child.targets import lora_reach
+        from trainer_svc.child.weights_account import measure
+
         self.phase = Phase.MODEL
         self._spool.event("MODEL_LOADING", f"loading {base.name}", name=base.name)
         hardware = choose_hardware(self._spec.use_cpu, self._wanted)
         loaded = self._kind.load_base(base, self._wanted, hardware)
         check_vocabulary(loaded, processing)
         self.phase = Phase.CONFIG
-        model = add_lora(loaded, self._wanted, self._kind.untouched(loaded))
-        self._tell_loaded(model, base, hardware)
+        untouched = self._kind.untouched(loaded)
+        account = measure(loaded, untouched)
+        model = add_lora(loaded, self._wanted, targets, untouched)
+        reached = lora_reach(model)
+        self._quantisation = {**account.as_dict(), "lora_modules": reached}
+        trainable, _ = model.get_nb_trainable_parameters()
+        report_loaded(self._spool, Loaded(base, hardware, account, trainable, reached))
         return model
-
-    def _tell_loaded(self, model: "PeftModel", base: BaseModel, hardware: Hardware) -> None:
-        trainable, total = model.get_nb_trainable_parameters()
-        quantisation = "nf4, double quantisation" if self._wanted.load_in_4bit else "none"
-        self._spool.event(
-            "MODEL_LOADED",
-            f"loaded on {hardware.name}: {total:,} parameters, {trainable:,} of them trained",
-            parameters=total,
-            parameters_trainable=trainable,
-            device=hardware.name,
-            quantisation=quantisation,
-            bf16=hardware.bf16,
-            gradient_checkpointing=hardware.gradient_checkpointing,
-            revision=base.revision,
-        )
 
     def _train(
         self,
@@ -169,5 +171,7 @@ class Run:
         best = best_of(self._store.every())
         if best is not None and best.eval_loss is not None:
             metrics |= {"best_step": best.step, "best_eval_loss": best.eval_loss}
-        digest = stage_result(self._spec, adapter, processing, base, data.receipts, metrics)
+        # None where the last checkpoint was the result and no weights were loaded.
+        more = {"quantisation": self._quantisation}
+        digest = stage_result(self._spec, adapter, processing, base, data.receipts, metrics, more)
         return Ending(Outcome.COMPLETED, self.step, self.total_steps, manifest_digest=digest)

@@ -126,6 +126,9 @@ def training_config(
         dataloader_pin_memory=not hardware.use_cpu,
         bf16=hardware.bf16,
         optim=wanted.optim,
+        neftune_noise_alpha=wanted.neftune_noise_alpha
+        if wanted.HasField("neftune_noise_alpha")
+        else None,
         use_cpu=hardware.use_cpu,
         include_num_input_tokens_seen="non_padding",
         report_to="none",

@@ -15,7 +15,7 @@ from tunewright.v1.spec_pb2 import Hyperparameters
 
 from trainer_svc.child.failure import Cause, RunFailed
 from trainer_svc.child.hardware import Hardware
-from trainer_svc.child.model import BaseModel, load_base, pad_with_end
+from trainer_svc.child.model import BaseModel, empty_model, load_base, pad_with_end
 
 if TYPE_CHECKING:
     from torch import nn
@@ -57,7 +57,7 @@ def load_vlm(base: BaseModel, wanted: Hyperparameters, hardware: Hardware) -> "P
         wanted,
         hardware,
         auto=AutoModelForImageTextToText,
-        unquantised=_parts_beside_language(_empty(base)),
+        unquantised=_parts_beside_language(empty_model(base, AutoModelForImageTextToText)),
     )
 
 
@@ -69,19 +69,6 @@ def frozen_parts(model: "PreTrainedModel") -> list[str]:
     return [
         name for name in _parts_beside_language(model) if model.get_submodule(name) is not output
     ]
-
-
-def _empty(base: BaseModel) -> "PreTrainedModel":
-    """The model's modules without their weights."""
-    import torch
-    from transformers import AutoConfig, AutoModelForImageTextToText
-
-    auto: Any = AutoModelForImageTextToText
-    config = AutoConfig.from_pretrained(
-        base.folder, trust_remote_code=base.trusted, local_files_only=True
-    )
-    with torch.device("meta"):
-        return auto.from_config(config, trust_remote_code=base.trusted)  # type: ignore[no-any-return]
 
 
 def _parts_beside_language(model: "PreTrainedModel") -> list[str]:

@@ -144,6 +144,7 @@ def modules_of(model: str, targets: list[str]) -> dict[str, list[str]]:
 
     from trainer_svc.child.hardware import choose_hardware
     from trainer_svc.child.model import BaseModel, add_lora
+    from trainer_svc.child.targets import find_targets
     from trainer_svc.child.vlm import frozen_parts, load_vlm
 
     wanted = Hyperparameters(
@@ -153,7 +154,8 @@ def modules_of(model: str, targets: list[str]) -> dict[str, list[str]]:
     loaded = load_vlm(BaseModel("tiny", "", Path(model)), wanted, hardware)
     named = list(loaded.named_modules())
     quantised = [name for name, module in named if isinstance(module, Linear4bit)]
-    adapted = add_lora(loaded, wanted, frozen_parts(loaded))
+    untouched = frozen_parts(loaded)
+    adapted = add_lora(loaded, wanted, find_targets(loaded, wanted, untouched), untouched)
     trained = [name for name, weight in adapted.named_parameters() if weight.requires_grad]
     return {"quantised": quantised, "trained": trained}
 

@@ -89,3 +89,34 @@ def test_the_json_of_a_spec_does_not_depend_on_the_order_it_was_given_in():
     backwards = JobSpec.from_mapping(dict(reversed(given.items())))
 
     assert forwards.to_json() == backwards.to_json()
+
+
+@pytest.mark.parametrize("name", ["lm_head", "embed_tokens", "model.embed_tokens"])
+def test_layers_of_the_vocabulary_get_no_lora_from_qlora(name):
+    wanted = {"target_modules": ["q_proj", name]}
+
+    refused = refusals_of(mapping(backend="qlora", hyperparameters=wanted))
+    taken = JobSpec.from_mapping(mapping(backend="swift", hyperparameters=wanted))
+
+    assert refused == {
+        "spec.hyperparameters": f"target_modules: {name} cannot get LoRA with the qlora backend,"
+        " because the layers of the vocabulary stay as they are; leave them out, or use"
+        " 'all-linear'"
+    }
+    assert taken.hyperparameters.target_modules == ("q_proj", name)
+
+
+@pytest.mark.parametrize(
+    ("value", "sentence"),
+    [
+        (0, "must be greater than 0; got 0"),
+        (100.5, "must be at most 100"),
+        (float("nan"), "must be a finite number; got nan"),
+        (True, "must be a number, not a truth value"),
+    ],
+)
+def test_neftune_has_a_range(value, sentence):
+    refused = refusals_of(mapping(hyperparameters={"neftune_noise_alpha": value}))
+
+    assert list(refused) == ["spec.hyperparameters.neftune_noise_alpha"]
+    assert refused["spec.hyperparameters.neftune_noise_alpha"].startswith(sentence)

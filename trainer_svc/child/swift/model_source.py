@@ -15,6 +15,7 @@ from trainer_svc.child.failure import Cause, RunFailed
 from trainer_svc.child.hub import CODE_FILES, MODEL_FILES, WEIGHTS, download_model
 from trainer_svc.child.locations import HubId, find_model
 from trainer_svc.child.model import BaseModel
+from trainer_svc.child.model_folder import require_weights
 from trainer_svc.child.pins import Pins, Repository, RepositoryKind, pins_of
 from trainer_svc.child.run_spec import RunSpec, SwiftEnvironment
 from trainer_svc.child.spool import Spool
@@ -49,6 +50,8 @@ def find_base(
         )
     else:
         folder, revision = _from_modelscope(run, swift, tree, cache, spool, found, weights)
+    if weights or isinstance(found, Path):
+        require_weights(folder, asked.name)
     require_no_code(folder, asked.name, run.trust_remote_code)
     return BaseModel(asked.name, revision, folder)
 
