@@ -215,13 +215,16 @@ class _Learner:
             length = max(self._whole_tokens(text, common(tail, text)), at_least)
         found = self.specials.search(text, at_least, length)
         if found is not None:
-            return found.end(), length
-        if not tail[at_least:].strip() and not is_last:
-            # No end of its own: what stops the model is the token that begins the next turn.
-            found = self.specials.match(text, length)
-            if found is not None:
-                return found.end(), length
-        return length, length
+            closed = len(text) - len(text[found.end() :].lstrip())
+            return found.end(), length if is_last else min(length, closed)
+        closing = self.specials.match(text, length) if not is_last else None
+        if closing is None:
+            return length, length
+        if tail[at_least:].strip():
+            # Closed by another token than the one that the model has to write.
+            return length, closing.end()
+        # No end of its own: what stops the model is the token that begins the next turn.
+        return closing.end(), length
 
     def _marked(
         self, text: str, spans: Sequence[Span]
