@@ -29,6 +29,12 @@ from trainer_svc.child.progress import SILENT, DataProgress
 from trainer_svc.child.raw_row import data_failure
 from trainer_svc.child.receipts import MALFORMED, NO_SUPERVISED_TOKENS, TOO_LONG, Tally
 from trainer_svc.child.source_rows import Rules
+from trainer_svc.child.turns.refusals import (
+    NoSystemRole,
+    RowRefused,
+    ThoughtLost,
+    TurnsNotFound,
+)
 
 PROCESSES_MAX = 8
 # Batches that are with the processes at a time, for each of them: one at work, one waiting.
@@ -43,13 +49,27 @@ class Fate(IntEnum):
     TOO_LONG = 2
     NO_SUPERVISED_TOKENS = 3
     BROKEN = 4
+    NO_SYSTEM_ROLE = 5
+    THOUGHT_LOST = 6
+    TURNS_NOT_FOUND = 7
 
 
+REFUSALS: Mapping[type[RowRefused], Fate] = {
+    NoSystemRole: Fate.NO_SYSTEM_ROLE,
+    ThoughtLost: Fate.THOUGHT_LOST,
+    TurnsNotFound: Fate.TURNS_NOT_FOUND,
+}
 REASONS: Mapping[int, str] = {
     Fate.TOO_LONG: TOO_LONG,
     Fate.NO_SUPERVISED_TOKENS: NO_SUPERVISED_TOKENS,
     Fate.BROKEN: MALFORMED,
+    **{fate: refusal.reason for refusal, fate in REFUSALS.items()},
 }
+HINTS: Mapping[int, str] = {
+    Fate.BROKEN: RowRefused.hint,
+    **{fate: refusal.hint for refusal, fate in REFUSALS.items()},
+}
+"""What fails a strict job, and what to do about it."""
 OUTCOME = (
     ("place", pa.string()),
     ("fate", pa.int8()),
@@ -57,6 +77,7 @@ OUTCOME = (
     ("tokens", pa.int32()),
     ("supervised_tokens", pa.int32()),
     ("length", pa.int32()),
+    ("thoughts_dropped", pa.int32()),
 )
 """The columns that every encoded row has; the sizes are those of rows that are kept, the length
 is in tokens, before a row is cut."""
@@ -147,7 +168,9 @@ def _received(sent: "Future[bytes]", schema: pa.Schema) -> pa.RecordBatch:
     return pa.ipc.read_record_batch(pa.py_buffer(sent.result()), schema)
 
 
-def outcome(labels: Sequence[int], max_length: int, cuts: bool) -> tuple[Fate, dict[str, Any]]:
+def outcome(
+    labels: Sequence[int], max_length: int, cuts: bool, thoughts_dropped: int = 0
+) -> tuple[Fate, dict[str, Any]]:
     """What becomes of a row with these labels, and its columns of OUTCOME but the place. A row
     longer than `max_length` is cut at its end, if `cuts`; it is too long if that leaves nothing
     to learn."""
@@ -160,17 +183,24 @@ def outcome(labels: Sequence[int], max_length: int, cuts: bool) -> tuple[Fate, d
     left = labels[:max_length] if fate is Fate.TRUNCATED else labels
     supervised = sum(label != IGNORED for label in left)
     sizes = {"tokens": len(left), "supervised_tokens": supervised, "length": len(labels)}
-    return fate, {"fate": fate, "why": "", **sizes}
+    return fate, {"fate": fate, "why": "", **sizes, "thoughts_dropped": thoughts_dropped}
 
 
 def _learns(labels: Sequence[int]) -> bool:
     return any(label != IGNORED for label in labels[1:])
 
 
-def broken(why: str) -> dict[str, Any]:
+def broken(why: str, fate: Fate = Fate.BROKEN) -> dict[str, Any]:
     """The columns of OUTCOME but the place of a row that cannot be encoded."""
-    sizes = {"tokens": 0, "supervised_tokens": 0, "length": 0}
-    return {"fate": Fate.BROKEN, "why": why, **sizes}
+    sizes = {"tokens": 0, "supervised_tokens": 0, "length": 0, "thoughts_dropped": 0}
+    return {"fate": fate, "why": why, **sizes}
+
+
+def refused(error: Exception) -> dict[str, Any]:
+    """The same of a row that the chat template, or what finds the turns in it, refuses."""
+    found = (fate for refusal, fate in REFUSALS.items() if isinstance(error, refusal))
+    why = f"the chat template does not take this dialogue: {error}"
+    return broken(why, next(found, Fate.BROKEN))
 
 
 def sieve(
@@ -198,11 +228,12 @@ def _tally(
 ) -> None:
     """Tallies row number `at` of a batch, whose columns of OUTCOME are `row`."""
     inspection, fate, place = rules.inspection, row["fate"], row["place"]
-    if fate == Fate.BROKEN and rules.strict:
-        inspection.refuse_row(data_failure(f"{place}: {row['why']}"))
+    if fate in HINTS and rules.strict:
+        inspection.refuse_row(data_failure(f"{place}: {row['why']}", HINTS[fate]))
     if fate in REASONS:
         inspection.drop(tally, REASONS[fate], place, row["why"], row["length"])
         return
+    tally.thoughts_dropped += row["thoughts_dropped"]
     shown = inspection.shows(tally)
     inspection.keep(
         tally,

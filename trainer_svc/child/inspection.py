@@ -6,7 +6,7 @@ first refusal and counts everything else; this class does that. A data check
 (data_check/findings.py) notes all of it and continues.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from trainer_svc.child.failure import RunFailed
@@ -42,6 +42,13 @@ class Inspection:
     def refuse(self, failure: RunFailed) -> None:
         """A run fails with `failure`."""
         raise failure
+
+    def attempt(self, check: Callable[[], None]) -> None:
+        """Does `check`, and refuses what it raises as RunFailed."""
+        try:
+            check()
+        except RunFailed as failure:
+            self.refuse(failure)
 
     def refuse_row(self, failure: RunFailed) -> None:
         """A run fails with `failure`, which is about one row; a check drops the row next."""

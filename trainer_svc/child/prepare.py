@@ -21,16 +21,17 @@ from trainer_svc.child.encoding import (
     OUTCOME,
     Encoding,
     Fate,
-    broken,
     outcome,
+    refused,
     sieve,
 )
 from trainer_svc.child.failure import RunFailed
 from trainer_svc.child.inspection import IGNORED
-from trainer_svc.child.masks import Encoder, Encoders, TurnsNotFound
+from trainer_svc.child.masks import Encoder, Encoders
 from trainer_svc.child.progress import SILENT, DataProgress
 from trainer_svc.child.receipts import Tally
 from trainer_svc.child.source_rows import CheckedRow, Rules, Source, check_rows
+from trainer_svc.child.turns.refusals import RowRefused
 
 if TYPE_CHECKING:
     from datasets import Dataset  # type: ignore[import-untyped]  # no stubs
@@ -117,14 +118,15 @@ def _encoding(recipe: Recipe, plain: bool) -> Encoding | None:
 def _encode_row(row: Mapping[str, Any], encoder: Encoder, max_length: int) -> Mapping[str, Any]:
     try:
         encoded = encoder.encode(from_columns(row), max_length)
-    except (TemplateError, TurnsNotFound) as error:
-        why = f"the chat template does not take this dialogue: {error}"
-        return {**broken(why), "input_ids": [], "labels": []}
+    except (TemplateError, RowRefused) as error:
+        return {**refused(error), "input_ids": [], "labels": []}
     labels = [
         token if loss else IGNORED
         for token, loss in zip(encoded.input_ids, encoded.supervised, strict=True)
     ]
-    fate, columns = outcome(labels, max_length, cuts=True)
+    fate, columns = outcome(
+        labels, max_length, cuts=True, thoughts_dropped=encoded.thoughts_dropped
+    )
     if fate in (Fate.KEPT, Fate.TRUNCATED):
         ids = encoded.input_ids[:max_length]
         return {**columns, "input_ids": ids, "labels": labels[:max_length]}

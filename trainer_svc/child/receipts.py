@@ -46,6 +46,7 @@ class Tally:
     rows_truncated: int = 0
     tokens: int = 0
     supervised_tokens: int = 0
+    thoughts_dropped: int = 0
     dropped: dict[str, _Dropped] = field(default_factory=dict)
     cuts: bool = True
 
@@ -82,6 +83,7 @@ class Tally:
             rows_truncated=self.rows_truncated,
             tokens=self.tokens,
             supervised_tokens=self.supervised_tokens,
+            thoughts_dropped=self.thoughts_dropped,
             dropped=[
                 DroppedRows(reason=reason, count=dropped.count, places=dropped.places)
                 for reason, dropped in self._by_count()

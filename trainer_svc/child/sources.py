@@ -74,11 +74,11 @@ def prepare_sources(
 ) -> Prepared:
     """Prepares all data of the run below `cache`. Raises RunFailed."""
     wanted = run.spec.hyperparameters
-    recipe = Recipe(
-        Encoders(tokenizer, wanted.assistant_only_loss),
-        wanted.max_length,
-        rules_of(run, cache, inspection),
-    )
+    encoders = Encoders(tokenizer, wanted.assistant_only_loss)
+    rules = rules_of(run, cache, inspection)
+    recipe = Recipe(encoders, wanted.max_length, rules)
+    if rules.system_prompt:
+        inspection.attempt(encoders.require_system_role)
     parts: dict[str, Dataset] = {}
     receipts: list[DataPrepared] = []
 

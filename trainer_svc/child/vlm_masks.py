@@ -1,31 +1,30 @@
 """From a dialogue about pictures to token ids, and which of them carry loss.
 
 Owns how the "<image>" marks of a dialogue become what chat templates and
-processors take. Turns are found as masks.py finds them, in the rendered text; a
-processor then puts as many tokens as a picture needs in the place of each mark,
-and tells where, so that the turns after it are found again. What stands for a
+processors take. Turns are found as for any dialogue (turns/), in the rendered
+string; a processor then puts as many tokens as a picture needs in the place of
+each mark, and reports where, so that the turns after it are found again. What stands for a
 picture never carries loss: there is nothing to say about it. Refuses a
 processor that does not tell (RunFailed, MODEL_INVALID).
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trainer_svc.child.dialogue import Message, as_chat
+from trainer_svc.child.dialogue import Message
 from trainer_svc.child.failure import Cause, RunFailed
 from trainer_svc.child.images import MARK, opened_picture
 from trainer_svc.child.masks import (
-    Chat,
     ChatEncoder,
     Encoded,
     Span,
-    char_of,
-    common,
     mark,
-    unlearnt_turns,
+    template_source,
+    turn_finder,
 )
+from trainer_svc.child.turns.template import Chat, Template
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -53,7 +52,9 @@ class PictureEncoder(ChatEncoder):
         tokenizer = self._processor.tokenizer
         # Where the two have one each, the processor's knows about pictures.
         tokenizer.chat_template = self._processor.chat_template or tokenizer.chat_template
-        super().__init__(tokenizer, assistant_only)
+        self._tokenizer = tokenizer
+        template = Template(tokenizer, template_source(tokenizer), in_parts, (MARK,))
+        self._turns = turn_finder(tokenizer, assistant_only, template)
 
     def encode_row(
         self,
@@ -62,15 +63,13 @@ class PictureEncoder(ChatEncoder):
         max_length: int | None = None,
     ) -> EncodedText:
         """Turns that are not learnt carry no loss; for `max_length` see Encoder. Raises
-        jinja2.TemplateError when the template refuses the dialogue, TurnsNotFound,
+        jinja2.TemplateError when the template refuses the dialogue, RowRefused,
         PicturesMisplaced, OSError for a picture that cannot be read, and what processors raise
         over those that they do not take (ValueError)."""
-        chat, prompt_turns = as_chat(dialogue), unlearnt_turns(dialogue)
-        text, spans = self._spans(chat, max_length)
-        if prompt_turns:
-            begin = common(self._render(chat[:prompt_turns], prompt=True), text)
-            spans = [(max(begin, start), end) for start, end in spans]
-        return EncodedText(text, self._encode_text(text, spans, pictures))
+        rendered = self._turns.find(dialogue)
+        encoded = self._encode_text(rendered.text, rendered.spans, pictures)
+        counted = replace(encoded, thoughts_dropped=rendered.thoughts_dropped)
+        return EncodedText(rendered.text, counted)
 
     def encode_plain(self, content: str, pictures: Sequence[Path]) -> EncodedText:
         """A plain text: loss on all of it, and on the token that ends it. Raises as encode_row."""
@@ -90,33 +89,6 @@ class PictureEncoder(ChatEncoder):
     def encode(self, dialogue: Sequence[Message], max_length: int | None = None) -> Encoded:
         """As encode_row, of a dialogue without pictures."""
         return self.encode_row(dialogue, (), max_length).encoded
-
-    def _spans(self, chat: Chat, max_length: int | None) -> tuple[str, list[Span]]:
-        """The rendered text, and where in it, in characters, there is loss."""
-        if self._marked_template is not None:
-            return self._marked_spans(chat, self._marked_template)
-        text = self._render(chat)
-        if not self._assistant_only:
-            return text, [(0, len(text))]
-        # Pictures only make it longer.
-        batch = self._tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
-        return text, self._turn_spans(chat, text, char_of(batch["offset_mapping"], max_length))
-
-    def _marked_spans(self, chat: Chat, template: str) -> tuple[str, list[Span]]:
-        from transformers.utils.chat_template_utils import render_jinja_template
-
-        render: Any = render_jinja_template  # its hints do not know that it returns a pair
-        (text,), (spans,) = render(
-            conversations=[in_parts(chat)],
-            chat_template=template,
-            return_assistant_tokens_mask=True,
-            **self._tokenizer.special_tokens_map,
-        )
-        return text, spans
-
-    def _render(self, chat: Chat, prompt: bool = False) -> str:
-        parts: Any = in_parts(chat)
-        return super()._render(parts, prompt)
 
     def _encode_text(self, text: str, spans: Sequence[Span], pictures: Sequence[Path]) -> Encoded:
         places = text.count(self._processor.image_token)

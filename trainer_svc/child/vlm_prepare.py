@@ -17,9 +17,8 @@ from tunewright.v1.feed_pb2 import DataPrepared
 
 from trainer_svc.child.arrow_rows import DIALOGUE_COLUMNS, arrow_file
 from trainer_svc.child.dialogue import as_columns, from_columns
-from trainer_svc.child.encoding import OUTCOME, Encoding, broken, outcome, sieve
+from trainer_svc.child.encoding import OUTCOME, Encoding, broken, outcome, refused, sieve
 from trainer_svc.child.inspection import IGNORED, RUN, Inspection
-from trainer_svc.child.masks import TurnsNotFound
 from trainer_svc.child.progress import SILENT, DataProgress
 from trainer_svc.child.receipts import Tally, settle
 from trainer_svc.child.run_spec import RunSpec
@@ -33,6 +32,7 @@ from trainer_svc.child.sources import (
     tell_preparing,
 )
 from trainer_svc.child.spool import Spool
+from trainer_svc.child.turns.refusals import RowRefused
 from trainer_svc.child.vlm_masks import EncodedText, PictureEncoder, PicturesMisplaced
 
 if TYPE_CHECKING:
@@ -73,6 +73,8 @@ def prepare_pictures(
     encoder = PictureEncoder(processor, wanted.assistant_only_loss)
     progress = DataProgress(spool.event)
     rules = rules_of(run, cache, inspection)
+    if rules.system_prompt:
+        inspection.attempt(encoder.require_system_role)
     preparation = Preparation(encoder, wanted.max_length, rules, cache, progress)
     found = {part: find_sources(run, part, cache, spool, inspection) for part in PARTS}
     inspection.require_sources(found["train"])
@@ -144,16 +146,17 @@ def _columns(row: CheckedRow) -> Mapping[str, Any]:
 def _encode_row(row: Mapping[str, Any], encoder: PictureEncoder, max_length: int) -> dict[str, Any]:
     try:
         encoded = _encoded(row, encoder, max_length)
-    except (TemplateError, TurnsNotFound, PicturesMisplaced) as error:
-        return _broken(f"the chat template does not take this dialogue: {error}")
+    except (TemplateError, RowRefused, PicturesMisplaced) as error:
+        return _without_tokens(refused(error))
     except (OSError, ValueError) as error:
-        return _broken(f"the model's processor does not take these pictures: {error}")
+        why = f"the model's processor does not take these pictures: {error}"
+        return _without_tokens(broken(why))
     tokens = encoded.encoded
     labels = [
         token if loss else IGNORED
         for token, loss in zip(tokens.input_ids, tokens.supervised, strict=True)
     ]
-    _, columns = outcome(labels, max_length, cuts=False)
+    _, columns = outcome(labels, max_length, cuts=False, thoughts_dropped=tokens.thoughts_dropped)
     return {
         **columns,
         "text": encoded.text,
@@ -163,8 +166,8 @@ def _encode_row(row: Mapping[str, Any], encoder: PictureEncoder, max_length: int
     }
 
 
-def _broken(why: str) -> dict[str, Any]:
-    return {**broken(why), "text": "", "pictures": [], "labels": [], "input_ids": []}
+def _without_tokens(columns: Mapping[str, Any]) -> dict[str, Any]:
+    return {**columns, "text": "", "pictures": [], "labels": [], "input_ids": []}
 
 
 def _encoded(row: Mapping[str, Any], encoder: PictureEncoder, max_length: int) -> EncodedText:

@@ -381,7 +381,8 @@ class DroppedRows(_message.Message):
     PLACES_FIELD_NUMBER: _builtins.int
     reason: _builtins.str
     """"too_long", "malformed", "empty", "no_assistant_turn",
-    "no_supervised_tokens", "image_missing", "image_broken",
+    "no_supervised_tokens", "no_system_role", "thought_not_rendered",
+    "turns_not_found", "image_missing", "image_broken",
     "images_do_not_match", "refused_by_swift".
     """
     count: _builtins.int
@@ -419,6 +420,7 @@ class DataPrepared(_message.Message):
     DROPPED_FIELD_NUMBER: _builtins.int
     TOKENS_FIELD_NUMBER: _builtins.int
     SUPERVISED_TOKENS_FIELD_NUMBER: _builtins.int
+    THOUGHTS_DROPPED_FIELD_NUMBER: _builtins.int
     part: _builtins.str
     """"train" or "eval"."""
     source: _builtins.str
@@ -433,6 +435,11 @@ class DataPrepared(_message.Message):
     """Tokens in all."""
     supervised_tokens: _builtins.int
     """Tokens with loss on them."""
+    thoughts_dropped: _builtins.int
+    """The assistant's turns that carry no loss because the chat template leaves
+    out what was thought before them, as it does of earlier turns when the
+    model is used. Of rows that were kept.
+    """
     @_builtins.property
     def dropped(self) -> _containers.RepeatedCompositeFieldContainer[Global___DroppedRows]:
         """Rows left out, by reason."""
@@ -448,10 +455,11 @@ class DataPrepared(_message.Message):
         dropped: _abc.Iterable[Global___DroppedRows] | None = ...,
         tokens: _builtins.int = ...,
         supervised_tokens: _builtins.int = ...,
+        thoughts_dropped: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["dropped", b"dropped", "part", b"part", "rows_kept", b"rows_kept", "rows_read", b"rows_read", "rows_truncated", b"rows_truncated", "source", b"source", "supervised_tokens", b"supervised_tokens", "tokens", b"tokens"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dropped", b"dropped", "part", b"part", "rows_kept", b"rows_kept", "rows_read", b"rows_read", "rows_truncated", b"rows_truncated", "source", b"source", "supervised_tokens", b"supervised_tokens", "thoughts_dropped", b"thoughts_dropped", "tokens", b"tokens"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
