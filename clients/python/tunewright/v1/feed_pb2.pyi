@@ -381,8 +381,9 @@ class DroppedRows(_message.Message):
     PLACES_FIELD_NUMBER: _builtins.int
     reason: _builtins.str
     """"too_long", "malformed", "empty", "no_assistant_turn",
-    "no_supervised_tokens", "image_missing", "image_broken",
-    "images_do_not_match", "refused_by_swift".
+    "no_supervised_tokens", "unsupported_tools", "unsupported_media",
+    "image_missing", "image_broken", "images_do_not_match",
+    "refused_by_swift".
     """
     count: _builtins.int
     """How many."""
@@ -406,10 +407,58 @@ class DroppedRows(_message.Message):
 Global___DroppedRows: _TypeAlias = DroppedRows  # noqa: Y015
 
 @_typing.final
+class IgnoredKey(_message.Message):
+    """A key of the rows that was not used."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_FIELD_NUMBER: _builtins.int
+    ROWS_FIELD_NUMBER: _builtins.int
+    key: _builtins.str
+    """Its name: of a row ("source"), of a message ("messages[].id") or of a part
+    of a content ("messages[].content[].detail"); cut to 64 characters.
+    """
+    rows: _builtins.int
+    """How many rows have it with a value; of a table, all rows that were read."""
+    def __init__(
+        self,
+        *,
+        key: _builtins.str = ...,
+        rows: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "rows", b"rows"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___IgnoredKey: _TypeAlias = IgnoredKey  # noqa: Y015
+
+@_typing.final
 class DataPrepared(_message.Message):
     """How a data set was prepared."""
 
     DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class ColumnsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
 
     PART_FIELD_NUMBER: _builtins.int
     SOURCE_FIELD_NUMBER: _builtins.int
@@ -419,6 +468,13 @@ class DataPrepared(_message.Message):
     DROPPED_FIELD_NUMBER: _builtins.int
     TOKENS_FIELD_NUMBER: _builtins.int
     SUPERVISED_TOKENS_FIELD_NUMBER: _builtins.int
+    IGNORED_KEYS_FIELD_NUMBER: _builtins.int
+    IGNORED_KEYS_OMITTED_ROWS_FIELD_NUMBER: _builtins.int
+    COLUMNS_FIELD_NUMBER: _builtins.int
+    SPLIT_FIELD_NUMBER: _builtins.int
+    TURNS_NOT_LEARNT_FIELD_NUMBER: _builtins.int
+    THOUGHTS_FIELD_NUMBER: _builtins.int
+    EMPTY_ANSWERS_FIELD_NUMBER: _builtins.int
     part: _builtins.str
     """"train" or "eval"."""
     source: _builtins.str
@@ -433,9 +489,33 @@ class DataPrepared(_message.Message):
     """Tokens in all."""
     supervised_tokens: _builtins.int
     """Tokens with loss on them."""
+    ignored_keys_omitted_rows: _builtins.int
+    """Rows with a key that is not used and has no place in ignored_keys."""
+    split: _builtins.str
+    """The part that was read, of a file that has parts; empty for others."""
+    turns_not_learnt: _builtins.int
+    """The assistant's turns that carry no loss, by their weight or as part of a
+    prompt. Of rows that were not left out when they were read.
+    """
+    thoughts: _builtins.int
+    """The assistant's turns that have a thought; likewise."""
+    empty_answers: _builtins.int
+    """The assistant's turns that are learnt and empty: they teach the model to
+    answer nothing; likewise.
+    """
     @_builtins.property
     def dropped(self) -> _containers.RepeatedCompositeFieldContainer[Global___DroppedRows]:
         """Rows left out, by reason."""
+
+    @_builtins.property
+    def ignored_keys(self) -> _containers.RepeatedCompositeFieldContainer[Global___IgnoredKey]:
+        """Keys that were not used, by falling count; at most 64."""
+
+    @_builtins.property
+    def columns(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """The source's own names of the format's fields, where they differ: given by
+        the job, or recognised ({"instruction": "question"}).
+        """
 
     def __init__(
         self,
@@ -448,10 +528,17 @@ class DataPrepared(_message.Message):
         dropped: _abc.Iterable[Global___DroppedRows] | None = ...,
         tokens: _builtins.int = ...,
         supervised_tokens: _builtins.int = ...,
+        ignored_keys: _abc.Iterable[Global___IgnoredKey] | None = ...,
+        ignored_keys_omitted_rows: _builtins.int = ...,
+        columns: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        split: _builtins.str = ...,
+        turns_not_learnt: _builtins.int = ...,
+        thoughts: _builtins.int = ...,
+        empty_answers: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["dropped", b"dropped", "part", b"part", "rows_kept", b"rows_kept", "rows_read", b"rows_read", "rows_truncated", b"rows_truncated", "source", b"source", "supervised_tokens", b"supervised_tokens", "tokens", b"tokens"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["columns", b"columns", "dropped", b"dropped", "empty_answers", b"empty_answers", "ignored_keys", b"ignored_keys", "ignored_keys_omitted_rows", b"ignored_keys_omitted_rows", "part", b"part", "rows_kept", b"rows_kept", "rows_read", b"rows_read", "rows_truncated", b"rows_truncated", "source", b"source", "split", b"split", "supervised_tokens", b"supervised_tokens", "thoughts", b"thoughts", "tokens", b"tokens", "turns_not_learnt", b"turns_not_learnt"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

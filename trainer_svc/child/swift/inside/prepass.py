@@ -4,10 +4,12 @@ request on stdin.
 Runs in ms-swift's environment, on the CPU, without the model's weights: the
 template and processor are made from the very arguments that training gets, so
 what it says of a row is what training would make of it. Each part's verdicts
-are a JSON Lines file: first {"versions", "rows", "blind"}, then a line for each
-row, [tokens, supervised tokens, fate, why]. "blind" says why rows could not be
-looked at, if so. With --pictures it first asks whether the model reads any, and
-ends with an exit code of its own where it does not.
+are a JSON Lines file: first {"versions", "rows", "blind", "thought_marks"}, then
+a line for each row, [tokens, supervised tokens, fate, why]. "blind" says why rows
+could not be looked at, if so; "thought_marks" is what stands before and after a
+thought in this template, null if it knows none. With --pictures it first asks
+whether the model reads any, and ends with an exit code of its own where it does
+not.
 
 Says in its output when it is ready to be asked; everything slow to import is
 imported before that.
@@ -27,7 +29,7 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from typing import Any
 
-KEPT, TRUNCATED, TOO_LONG, NO_SUPERVISED, REFUSED = range(5)
+KEPT, TRUNCATED, TOO_LONG, NO_SUPERVISED, REFUSED, REFUSED_KIND = range(6)
 LIBRARIES = ("ms-swift", "torch", "transformers", "peft", "trl", "datasets", "accelerate")
 IGNORED = -100
 WHY_CHARS = 500
@@ -41,6 +43,7 @@ KILLED = 128 + 9
 # Given by a job whose rows have pictures; the exit code for a model that reads none.
 PICTURES = "--pictures"
 READS_NO_PICTURES = 65
+THINK, THINK_LINE = "<think>", "<think>\n"
 # What `swift pt` means, where the arguments do not say otherwise.
 PLAIN_TEXT = {"use_chat_template": "false", "loss_scale": "all"}
 
@@ -52,6 +55,7 @@ class Look:
     template: Any
     max_length: int
     cuts: bool
+    thought_marks: tuple[str, str] | None = None
 
     def at(self, row: dict[str, Any]) -> list[Any]:
         """[tokens, supervised tokens, fate, why] of one row."""
@@ -95,7 +99,12 @@ def main() -> int:
     if PICTURES in sys.argv[1:] and not template.model_meta.is_multimodal:
         return READS_NO_PICTURES
     template.set_mode("train")
-    look = Look(template, arguments.max_length, template.truncation_strategy in ("left", "right"))
+    look = Look(
+        template,
+        arguments.max_length,
+        template.truncation_strategy in ("left", "right"),
+        thought_marks(getattr(template, "template_meta", None)),
+    )
     if any(part.get("dataset") for part in request["parts"]):
         refuse_code_of_data_sets()
     try:
@@ -144,12 +153,17 @@ def answer(part: dict[str, Any], look: Look, arguments: Any) -> None:
         if part.get("dataset"):
             rows = hub_rows(part["dataset"], arguments)
             count = len(rows)
-            verdicts = map(look.at, rows)
+            verdicts = (refused_kind(row) or look.at(row) for row in rows)
         else:
             chunks = list(chunks_of(part["rows"]))
             count = sum(size for _, size in chunks)
             verdicts = by_chunks(part["rows"], chunks, look)
-        header = {"versions": versions(), "rows": count, "blind": blind}
+        header = {
+            "versions": versions(),
+            "rows": count,
+            "blind": blind,
+            "thought_marks": look.thought_marks,
+        }
         out.write(json.dumps(header) + "\n")
         if not blind:
             for verdict in told(verdicts, count, part["name"]):
@@ -233,12 +247,54 @@ def look_at_chunk(chunk: tuple[int, int]) -> list[list[Any]]:
     offset, rows = chunk
     with open(path, "rb") as file:
         file.seek(offset)
-        return [look.at(as_swift_reads(json.loads(file.readline()))) for _ in range(rows)]
+        return [look_at_row(json.loads(file.readline()), look) for _ in range(rows)]
 
 
-def as_swift_reads(row: dict[str, Any]) -> dict[str, Any]:
+def look_at_row(row: dict[str, Any], look: Look) -> list[Any]:
+    """The verdict on one row of a file."""
+    if look.thought_marks is None and any(one.get("reasoning_content") for one in row["messages"]):
+        name = getattr(getattr(look.template, "template_meta", None), "template_type", "")
+        why = f"a turn has a thought, and ms-swift's template {name!r} has no marks for thoughts"
+        return [0, 0, REFUSED, why]
+    return look.at(as_swift_reads(row, look.thought_marks))
+
+
+def thought_marks(meta: Any) -> tuple[str, str] | None:
+    """What this template puts before and after a thought, judged by what it begins an answer
+    with: one that is thought about, and one that is not."""
+    opening = getattr(meta, "thinking_prefix", "") or ""
+    none = getattr(meta, "non_thinking_prefix", "") or ""
+    if opening and none:
+        return opening, none.removeprefix(opening)
+    if THINK in none:
+        opening = THINK_LINE if none.startswith(THINK_LINE) else THINK
+        return opening, none.removeprefix(opening)
+    if THINK in opening:
+        return opening, "\n</think>\n\n" if opening.endswith("\n") else "</think>"
+    return None
+
+
+def refused_kind(row: dict[str, Any]) -> list[Any] | None:
+    """The verdict on a row of a hub's data set that is not for imitation: training would learn
+    from it all the same."""
+    if row.get("rejected_messages") or row.get("rejected_response"):
+        why = "this is preference data; this job learns by imitation (SFT)"
+    elif isinstance(row.get("label"), bool):
+        why = "this is data with good and bad answers; this job learns by imitation (SFT)"
+    else:
+        return None
+    return [0, 0, REFUSED_KIND, why]
+
+
+def as_swift_reads(row: dict[str, Any], marks: tuple[str, str] | None) -> dict[str, Any]:
     """A row as ms-swift has it once it is loaded."""
-    loaded: dict[str, Any] = {"messages": row["messages"]}
+    messages = []
+    for one in row["messages"]:
+        content = one["content"]
+        if marks and one.get("reasoning_content"):
+            content = f"{marks[0]}{one['reasoning_content']}{marks[1]}{content}"
+        messages.append({"role": one["role"], "content": content, "loss": one.get("loss")})
+    loaded: dict[str, Any] = {"messages": messages}
     if row.get("images"):
         loaded["images"] = [{"bytes": None, "path": path} for path in row["images"]]
     return loaded
