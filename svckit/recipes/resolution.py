@@ -113,7 +113,7 @@ def _is_given(path: str, taken: Mapping[str, object]) -> bool:
 
 
 def _with_patterns(recipe: Recipe, taken: Mapping[str, Any]) -> dict[str, Any]:
-    """Sources that say nothing of their format or split get the recipe's."""
+    """Sources that say nothing of their format, split or columns get the recipe's."""
     made = dict(taken)
     for part, pattern in recipe.patterns.items():
         sources = made.get(part)
@@ -126,5 +126,5 @@ def _with_patterns(recipe: Recipe, taken: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _said(source: Mapping[str, Any]) -> dict[str, Any]:
-    empty = ("", None, DataFormat.UNSPECIFIED)
+    empty: tuple[object, ...] = ("", None, DataFormat.UNSPECIFIED, {})
     return {name: value for name, value in source.items() if value not in empty}

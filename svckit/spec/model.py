@@ -11,7 +11,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 from pydantic_core.core_schema import ValidationInfo
 
-from svckit.spec import text_rules
+from svckit.spec import data_fields, text_rules
 from svckit.spec.enums import Accelerator, Backend, DataFormat, ModelKind
 from svckit.spec.invalid import InvalidSpec, violations_of
 
@@ -63,9 +63,16 @@ class DataSource(SpecPart):
     source: Annotated[str, Field(max_length=4096)]
     format: Annotated[DataFormat, BeforeValidator(DataFormat.parse)] = DataFormat.UNSPECIFIED
     split: Annotated[str, Field(max_length=128)] = ""
+    columns: dict[str, str] = {}
 
     _source_rule = field_validator("source")(text_rules.data_source)
     _split_rule = field_validator("split")(text_rules.without_control_characters)
+
+    @field_validator("columns")
+    @classmethod
+    def _check_columns(cls, value: dict[str, str], info: ValidationInfo) -> dict[str, str]:
+        data_format: DataFormat = info.data.get("format", DataFormat.UNSPECIFIED)
+        return data_fields.columns(value, data_format)
 
 
 class Hyperparameters(SpecPart):

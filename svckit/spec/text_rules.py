@@ -17,8 +17,11 @@ COMPONENT_BYTES_MAX = 255
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}(?:/[A-Za-z0-9][A-Za-z0-9._-]{0,95})?")
 _SAMPLES = re.compile(r"(?P<place>.*)#(?P<count>[^/#]*)", re.DOTALL)
+_FILE_NAME_END = re.compile(r"[^/#]*\.[A-Za-z][^/#]*")
 _SAMPLE_COUNT = re.compile(r"[1-9][0-9]{0,11}")
-_DATA_FILE_SUFFIXES = (".json", ".jsonl", ".csv", ".parquet", ".txt")
+_DATA_FILE_SUFFIXES = (
+    ".json", ".jsonl", ".csv", ".tsv", ".parquet", ".txt", ".gz", ".zst", ".bz2"
+)  # fmt: skip
 
 
 def without_control_characters(text: str) -> str:
@@ -117,10 +120,11 @@ def data_source(text: str) -> str:
 def split_samples(text: str) -> tuple[str, int | None]:
     """("a.json", 500) of "a.json#500"; None when all samples are meant.
 
+    A "#" in a file's name ("a#b.json") is left to the name: a number has no letters after a dot.
     Raises ValueError when what follows "#" is not a whole number from 1 on.
     """
     match = _SAMPLES.fullmatch(text)
-    if match is None:
+    if match is None or (_FILE_NAME_END.fullmatch(match["count"]) and text.startswith("/")):
         return text, None
     if not _SAMPLE_COUNT.fullmatch(match["count"]):
         raise ValueError(

@@ -111,6 +111,8 @@ def _take(
     elif field.message_type.full_name == Duration.DESCRIPTOR.full_name:
         _mapping(value, path, violations)  # only for what is unknown in it
         found[field.name + _SECONDS] = value.seconds + value.nanos / _NANOS_PER_SECOND
+    elif field.message_type.GetOptions().map_entry:
+        found[field.name] = dict(value)
     elif field.is_repeated:
         found[field.name] = [
             _mapping(item, f"{path}[{index}]", violations) for index, item in enumerate(value)
@@ -136,6 +138,8 @@ def _fill(message: Any, values: Mapping[str, Any]) -> None:
                 target.extend(value)
             else:
                 setattr(message, field.name, value)
+        elif field.message_type.GetOptions().map_entry:
+            target.update(value)
         elif isinstance(target, Duration):
             target.FromNanoseconds(round(value * _NANOS_PER_SECOND))
         elif field.is_repeated:

@@ -2,11 +2,12 @@
 
 Owns that file's form, the same whatever the sources were written in:
 {"messages": [{"role", "content"}, ...], "images": [path, ...], "place": "file.jsonl:17"}
-with absolute paths, and "images" only where there are some. A message of a
-prompt whose completion alone is learnt has "loss": false, as ms-swift reads it.
-Plain text is a single message of the assistant's. Refuses to mix plain texts
-and dialogues: whoever trains from one file reads it in one way (RunFailed,
-DATASET_INVALID).
+with absolute paths, and "images" only where there are some. An assistant's
+message that is not learnt has "loss": false, as ms-swift reads it, and one with
+a thought has "reasoning_content". What follows the last answer that is learnt is
+left off: nothing is learnt from it, and ms-swift would learn where it ends.
+Plain text is a single message of the assistant's. Refuses to mix plain texts and
+dialogues, because one file is read in one way (RunFailed, DATASET_INVALID).
 """
 
 import json
@@ -19,7 +20,8 @@ from typing import Any
 
 from tunewright.v1.spec_pb2 import MODEL_KIND_VLM
 
-from trainer_svc.child.dialogue import Message
+from trainer_svc.child.dialogue import Dialogue, Message
+from trainer_svc.child.images import MARK
 from trainer_svc.child.inspection import RUN, Inspection
 from trainer_svc.child.progress import DataProgress
 from trainer_svc.child.raw_row import data_failure
@@ -28,6 +30,9 @@ from trainer_svc.child.run_spec import RunSpec
 from trainer_svc.child.source_rows import CheckedRow, Rules, check_rows
 from trainer_svc.child.sources import Part, find_sources, rules_of, tell_preparing
 from trainer_svc.child.spool import Spool
+
+# ms-swift's templates have no place for them.
+NAMES = "messages[].name"
 
 
 @dataclass(frozen=True)
@@ -41,8 +46,9 @@ class CheckedPart:
     text_only: bool
     row_ends: tuple[int, ...]
     """Where the rows of each source end in the file, counted from its beginning."""
-    first_prompt: str
-    """Where the first row is that has a prompt of which nothing is learnt; empty without one."""
+    first_unlearnt: str
+    """Where the first row is that has a turn which is not learnt; empty without one."""
+    has_images: bool = False
 
     def tally_of(self, row: int) -> Tally:
         """The tally for row number `row` of the file, from 0: to drop it, or to say its size."""
@@ -79,27 +85,38 @@ def write_checked(
             )
             tallies.append(tally)
             rows = progress.reading(check_rows(source, rules, tally), tally)
-            file.writelines(writer.lines(rows))
+            file.writelines(writer.lines(rows, tally))
     _require_enough(tallies, rules, spool)
     row_ends = tuple(accumulate(tally.rows_kept for tally in tallies))
     return CheckedPart(
-        path, tuple(tallies), row_ends[-1], bool(writer.plain), row_ends, writer.first_prompt
+        path,
+        tuple(tallies),
+        row_ends[-1],
+        bool(writer.plain),
+        row_ends,
+        writer.first_unlearnt,
+        writer.has_images,
     )
 
 
 class _RowWriter:
-    """Makes rows to lines; knows whether they are plain texts, and where the first prompt is."""
+    """Makes rows to lines; knows whether they are plain texts, and what is in them."""
 
     def __init__(self) -> None:
         self.plain: bool | None = None
-        self.first_prompt = ""
+        self.first_unlearnt = ""
+        self.has_images = False
         self._first_place = ""
 
-    def lines(self, rows: Iterator[CheckedRow]) -> Iterator[str]:
+    def lines(self, rows: Iterator[CheckedRow], tally: Tally) -> Iterator[str]:
         for row in rows:
             self._require_one_kind(row)
-            if not self.first_prompt and any(not turn.learnt for turn in row.dialogue):
-                self.first_prompt = row.place
+            if not self.first_unlearnt and any(not turn.learnt for turn in row.dialogue):
+                self.first_unlearnt = row.place
+            if row.images:
+                self.has_images = True
+            if any(turn.name for turn in row.dialogue):
+                tally.ignore([NAMES])
             yield json.dumps(_document(row), ensure_ascii=False) + "\n"
 
     def _require_one_kind(self, row: CheckedRow) -> None:
@@ -116,17 +133,32 @@ class _RowWriter:
 
 
 def _document(row: CheckedRow) -> dict[str, Any]:
-    document: dict[str, Any] = {"messages": [_message(turn) for turn in row.dialogue]}
-    if row.images:
-        document["images"] = [str(image) for image in row.images]
+    dialogue = _until_learnt(row.dialogue)
+    document: dict[str, Any] = {"messages": [_message(turn) for turn in dialogue]}
+    images = row.images
+    if len(dialogue) < len(row.dialogue):
+        images = images[: sum(turn.content.count(MARK) for turn in dialogue)]
+    if images:
+        document["images"] = [str(image) for image in images]
     document["place"] = row.place
     return document
+
+
+def _until_learnt(dialogue: Dialogue) -> Dialogue:
+    """The turns up to the last answer that is learnt, if a later one is not."""
+    answers = [at for at, turn in enumerate(dialogue) if turn.role == "assistant"]
+    if dialogue[answers[-1]].learnt:
+        return dialogue
+    last = max(at for at in answers if dialogue[at].learnt)
+    return dialogue[: last + 1]
 
 
 def _message(turn: Message) -> dict[str, Any]:
     message: dict[str, Any] = {"role": turn.role, "content": turn.content}
     if not turn.learnt and turn.role == "assistant":
         message["loss"] = False
+    if turn.thought:
+        message["reasoning_content"] = turn.thought
     return message
 
 

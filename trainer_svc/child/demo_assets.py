@@ -16,10 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from trainer_svc.child import vlm_assets, vlm_pictures
-from trainer_svc.child.data_rows import read_rows
+from trainer_svc.child.data_rows import Asked, read_rows
 from trainer_svc.child.demo_dialogues import Chat, split
 from trainer_svc.child.demo_tokenizer import TokenizerShape, write_json, write_tokenizer
-from trainer_svc.child.dialogue import RowFormat, Unusable, format_of, to_dialogue
+from trainer_svc.child.dialogue import Unusable
+from trainer_svc.child.rows.layout import Layout, find_layout
+from trainer_svc.child.rows.reading import to_dialogue
 
 END_OF_TEXT, TURN_START, TURN_END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
 MARKED_TEMPLATE = """\
@@ -137,10 +139,10 @@ def _weight_shapes(shape: TinyModel) -> Iterator[tuple[str, tuple[int, ...]]]:
 
 
 def _texts_of(path: Path) -> Iterator[str]:
-    row_format: RowFormat | None = None
-    for row in read_rows(path, "", "train"):
-        row_format = row_format or format_of(row.value)
-        dialogue = to_dialogue(row.value, row_format, "")
+    layout: Layout | None = None
+    for row in read_rows(path, Asked()):
+        layout = layout or find_layout(row.value, None, {})
+        dialogue = to_dialogue(layout.standard(row.value), layout.row_format, "")
         if not isinstance(dialogue, Unusable):
             yield from (message.content for message in dialogue)
 

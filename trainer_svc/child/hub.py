@@ -15,13 +15,14 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
+from trainer_svc.child.asked import Asked
 from trainer_svc.child.data_rows import RawRow
-from trainer_svc.child.dialogue import FIELDS, format_of_fields, known_fields
 from trainer_svc.child.failure import Cause, RunFailed
 from trainer_svc.child.hub_faults import bound_requests, endpoint, patiently
 from trainer_svc.child.hub_transfer import HubFile, Transfer, by_path, cached_path, list_files
 from trainer_svc.child.locations import HubId
 from trainer_svc.child.pins import Pins, Repository, RepositoryKind
+from trainer_svc.child.rows.layout import columns_read, header_fault
 from trainer_svc.child.spool import Spool
 from trainer_svc.child.tables import BATCH_ROWS_MAX, batch_values
 
@@ -74,14 +75,15 @@ def download_model(
 
 
 def download_rows(
-    hub_id: HubId, split: str, cache: Path, pins: Pins, spool: Spool
+    hub_id: HubId, asked: Asked, cache: Path, pins: Pins, spool: Spool
 ) -> tuple[Iterator[RawRow], str]:
     """The rows of a data set, memory-mapped, and the commit it is. Raises RunFailed.
 
-    `split` is a part, or "configuration/part" of one that has several; `cache` is a folder
-    for the run's own copy in Arrow.
+    What is asked for is a part, or "configuration/part" of one that has several; `cache` is a
+    folder for the run's own copy in Arrow.
     """
     bound_requests()
+    split = asked.part
     dataset = Repository(RepositoryKind.DATASET, hub_id.name, hub_id.revision)
     commit = _pin(dataset, pins, spool)
     configuration, _, part = split.rpartition("/")
@@ -92,7 +94,8 @@ def download_rows(
     listed = by_path(patiently(dataset, spool, lambda: list_files(dataset, commit)))
     _bring(dataset, commit, [listed[path] for path in paths], spool, "DATA_DOWNLOADING")
     rows = patiently(dataset, spool, lambda: _load(builder, part))
-    return _raw_rows(_with_known_columns(dataset, rows)), commit
+    known, unread = _with_known_columns(dataset, rows, asked)
+    return _raw_rows(known, unread, part, builder.name == "text"), commit
 
 
 def needed_files(paths: Sequence[str], with_code: bool = False) -> list[str]:
@@ -292,29 +295,37 @@ def _load(builder: Any, part: str) -> Any:
     return builder.as_dataset(split=part)
 
 
-def _with_known_columns(dataset: Repository, rows: Any) -> Any:
+def _with_known_columns(
+    dataset: Repository, rows: Any, asked: Asked
+) -> tuple[Any, tuple[str, ...]]:
+    """The rows with the columns that are read, and the names of the others."""
     names = rows.column_names
-    if format_of_fields(names):
-        return rows.select_columns([name for name in names if name in FIELDS])
-    found = ", ".join(map(str, names[:8])) or "none"
+    read = columns_read(names, asked.row_format, asked.columns)
+    if read is not None:
+        return rows.select_columns(read), tuple(name for name in names if name not in read)
     raise RunFailed(
         Cause.DATASET_INVALID,
-        f"{dataset.words}: expected {known_fields()}, found the columns {found}",
-        "Use a data set in one of these formats.",
+        f"{dataset.words}: {header_fault(names, asked.columns)}",
+        "Use a data set in one of these formats, or say what its fields are called with columns.",
     )
 
 
-def _raw_rows(rows: Any) -> Iterator[RawRow]:
+def _raw_rows(
+    rows: Any, unread: tuple[str, ...], part: str, passes_empty: bool
+) -> Iterator[RawRow]:
     """The rows as they lie in Arrow. The library's own way would decode pictures and sounds,
-    from whatever path the data names; pictures are for images.py to decode."""
+    from whatever path the data names; pictures are for images.py to decode. `passes_empty`: an
+    empty line of a text file is not a row."""
     batches = rows.with_format("arrow").iter(batch_size=BATCH_ROWS_MAX)
     values = (value for batch in batches for value in batch_values(batch))
     for number, row in enumerate(values, start=1):
         if isinstance(row, str):
-            yield RawRow(None, number, broken=row)
+            yield RawRow(None, number, broken=row, unread=unread, part=part)
             continue
         read = {name: _json_read(rows.features[name], value) for name, value in row.items()}
-        yield RawRow(_without_nulls(read), number)
+        if passes_empty and not str(read.get("text", "")).strip():
+            continue
+        yield RawRow(_without_nulls(read), number, unread=unread, part=part)
 
 
 def _json_read(feature: Any, value: Any) -> Any:

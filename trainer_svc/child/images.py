@@ -7,6 +7,7 @@ do not decode in full, and a dialogue with more or fewer marks than pictures
 (PictureBroken, with the contract's reason).
 """
 
+import binascii
 import hashlib
 import re
 import warnings
@@ -17,9 +18,11 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from trainer_svc.child.dialogue import Dialogue, RowBroken
+from trainer_svc.child.dialogue import Dialogue
 from trainer_svc.child.locations import NotInside, inside, is_text
 from trainer_svc.child.receipts import MALFORMED
+from trainer_svc.child.rows.broken import RowBroken
+from trainer_svc.child.rows.parts import MARK as MARK
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -27,10 +30,11 @@ if TYPE_CHECKING:
 IMAGE_MISSING = "image_missing"
 IMAGE_BROKEN = "image_broken"
 IMAGES_DO_NOT_MATCH = "images_do_not_match"
-MARK = "<image>"
 # What Pillow decodes by itself. For others it starts programs (EPS) or needs plug-ins.
 PICTURE_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
-URL = re.compile(r"(?:[a-z][a-z0-9+.-]+://|data:)", re.IGNORECASE)
+URL = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
+IN_TEXT = re.compile(r"data:(?:image/[a-z0-9.+-]+)?;base64,", re.IGNORECASE)
+FILE_URL = "file://"
 # Longer ones some models' processors refuse.
 SIDES_RATIO_MAX = 200
 # All pictures of a row are in memory at once, three bytes to a pixel.
@@ -49,7 +53,7 @@ class PictureBroken(Exception):
 
 def picture_values(row: Any) -> list[Any]:
     """What `row` gives as its pictures, in their order. Raises RowBroken."""
-    if not isinstance(row, Mapping):
+    if not isinstance(row, dict):
         return []
     given = row.get("images") or row.get("image") or []
     if isinstance(given, str | Mapping):
@@ -94,17 +98,22 @@ class Pictures:
     def _picture(self, name: str, value: Any, folder: Path | None) -> tuple[Path, int]:
         """Its file, and its pixels."""
         path = value
-        if isinstance(value, Mapping):
+        if isinstance(value, dict):
             data, path = value.get("bytes"), value.get("path")
             if isinstance(data, bytes):
                 return self._written_aside(name, data)
         if not isinstance(path, str) or not path:
             raise PictureBroken(MALFORMED, f"{name}: expected a path, or an object with one")
         if not is_text(path):
-            raise PictureBroken(MALFORMED, f"{name}: {path!r:.200} is no path")
+            raise PictureBroken(MALFORMED, f"{name}: {path!r:.200} is not a path")
+        if path[:5].lower() == "data:":
+            return self._written_aside(name, _bytes_in_text(name, path))
+        path = path.removeprefix(FILE_URL)
         if URL.match(path):
             raise PictureBroken(
-                MALFORMED, f"{name}: pictures are not fetched from the network: {path:.200}"
+                MALFORMED,
+                f"{name}: pictures are not fetched from the network: {path:.200}; copy them next"
+                " to the data file",
             )
         return self._file(name, path, folder)
 
@@ -114,7 +123,8 @@ class Pictures:
         try:
             path = inside(Path(folder or "/", given), self._roots, "data")
         except NotInside as error:
-            raise PictureBroken(IMAGE_MISSING, f"{name}: {error}") from None
+            beside = "" if Path(given).is_absolute() else f" (relative to {folder})"
+            raise PictureBroken(IMAGE_MISSING, f"{name}: {error}{beside}") from None
         reason, message, pixels = self._verdict(path)
         if reason:
             raise PictureBroken(reason, f"{name}: {given} {message}")
@@ -131,6 +141,19 @@ class Pictures:
             path.write_bytes(data)
             self._written[digest] = path, pixels
         return self._written[digest]
+
+
+def _bytes_in_text(name: str, url: str) -> bytes:
+    """The picture that a data: URL spells out. Raises PictureBroken."""
+    begin = IN_TEXT.match(url)
+    if begin is None:
+        raise PictureBroken(
+            MALFORMED, f"{name}: {url[:60]!r}: of data: URLs only pictures in base64 are read"
+        )
+    try:
+        return binascii.a2b_base64(url[begin.end() :], strict_mode=True)
+    except binascii.Error as error:
+        raise PictureBroken(IMAGE_BROKEN, f"{name}: its base64 is broken: {error}") from None
 
 
 @contextmanager
@@ -177,7 +200,7 @@ def _decode(file: BinaryIO) -> tuple[str, str, int]:
             picture.load()
             return "", str(picture.format).lower(), picture.width * picture.height
     except UnidentifiedImageError:
-        return f"is no picture in a format known here ({', '.join(PICTURE_FORMATS)})", "", 0
+        return f"is not a picture in a format known here ({', '.join(PICTURE_FORMATS)})", "", 0
     except _TooLarge as error:
         return str(error), "", 0
     except MemoryError:

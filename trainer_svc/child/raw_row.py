@@ -1,7 +1,7 @@
 """A row as it stands in its file, before anybody asks what it means.
 
 Owns how a row's place is said. Every reader makes RawRows; what is wrong with
-one row alone is told in it, so that whoever reads decides whether to go on.
+one row alone is said in it, so that the reader decides whether to continue.
 """
 
 from collections.abc import Generator
@@ -14,12 +14,15 @@ from trainer_svc.child.failure import Cause, RunFailed
 @dataclass(frozen=True)
 class RawRow:
     """One row. `line` is where it begins, from 1; `unit` is "row " in files without lines.
-    `broken` says what is wrong when it cannot be read; then there is no value."""
+    `broken` says what is wrong when it cannot be read; then there is no value. `unread` are the
+    columns of its table that are not read, `part` is the part of its file that it stands in."""
 
     value: Any
     line: int
     unit: str = ""
     broken: str = ""
+    unread: tuple[str, ...] = ()
+    part: str = ""
 
     def place(self, file: str) -> str:
         """Where it is, with the name of its file ("file.jsonl:17", "file.parquet:row 17")."""

@@ -2,17 +2,19 @@
 
 Owns the tally behind a DataPrepared entry, and the limit on what may be left
 out. Pure. Every row read is either kept or counted under the reason it was
-left out, with the first few places. Refuses a source of which nothing is left,
-and one of which more is left out than the job allows (RunFailed,
-DATASET_INVALID).
+left out, with the first few places; every key that was not used is counted too,
+and one in more than half of the rows is a warning. Refuses a source of which
+nothing is left, and one of which more is left out than the job allows
+(RunFailed, DATASET_INVALID).
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from tunewright.v1.feed_pb2 import DataPrepared, DroppedRows
+from tunewright.v1.feed_pb2 import SEVERITY_WARNING, DataPrepared, DroppedRows, IgnoredKey
 
+from trainer_svc.child.dialogue import Dialogue
 from trainer_svc.child.failure import Cause, RunFailed
 
 if TYPE_CHECKING:
@@ -25,6 +27,11 @@ PLACES_TOLD = 3
 TOO_LONG = "too_long"
 NO_SUPERVISED_TOKENS = "no_supervised_tokens"
 MALFORMED = "malformed"
+# Keys that are listed, and how much of each; rows can have any number of them.
+KEYS_MAX = 64
+KEY_CHARACTERS = 64
+# Keys that a warning names.
+KEYS_TOLD = 8
 
 
 @dataclass
@@ -49,6 +56,13 @@ class Tally:
     thoughts_dropped: int = 0
     dropped: dict[str, _Dropped] = field(default_factory=dict)
     cuts: bool = True
+    ignored: dict[str, int] = field(default_factory=dict)
+    ignored_omitted_rows: int = 0
+    columns: Mapping[str, str] = field(default_factory=dict)
+    split: str = ""
+    turns_not_learnt: int = 0
+    thoughts: int = 0
+    empty_answers: int = 0
 
     @property
     def rows_dropped(self) -> int:
@@ -73,6 +87,38 @@ class Tally:
         if len(dropped.places) < PLACES_MAX:
             dropped.places.append(place)
 
+    def ignore(self, keys: Iterable[str]) -> None:
+        """A row has these keys, and nothing reads them."""
+        omitted = False
+        for key in keys:
+            if key in self.ignored:
+                self.ignored[key] += 1
+            elif len(self.ignored) < KEYS_MAX:
+                self.ignored[key] = 1
+            else:
+                omitted = True
+        self.ignored_omitted_rows += omitted
+
+    def look_at(self, dialogue: Dialogue) -> None:
+        """A row is read, and this is its dialogue."""
+        for turn in dialogue:
+            if turn.role == "assistant":
+                if turn.thought:
+                    self.thoughts += 1
+                if not turn.learnt:
+                    self.turns_not_learnt += 1
+                elif not (turn.content or turn.thought):
+                    self.empty_answers += 1
+
+    @property
+    def often_ignored(self) -> list[str]:
+        """Keys that more than half of the rows have and nothing reads, by falling count."""
+        return [
+            _shown(key)
+            for key, rows in sorted(self.ignored.items(), key=lambda item: -item[1])
+            if rows * 2 > self.rows_read
+        ]
+
     def receipt(self) -> DataPrepared:
         """As in the contract, the reasons by falling count."""
         return DataPrepared(
@@ -88,6 +134,16 @@ class Tally:
                 DroppedRows(reason=reason, count=dropped.count, places=dropped.places)
                 for reason, dropped in self._by_count()
             ],
+            ignored_keys=[
+                IgnoredKey(key=_shown(key), rows=rows)
+                for key, rows in sorted(self.ignored.items(), key=lambda item: -item[1])
+            ],
+            ignored_keys_omitted_rows=self.ignored_omitted_rows,
+            columns=self.columns,
+            split=_shown(self.split),
+            turns_not_learnt=self.turns_not_learnt,
+            thoughts=self.thoughts,
+            empty_answers=self.empty_answers,
         )
 
     def require_rows(self) -> None:
@@ -149,15 +205,36 @@ class Tally:
         return sorted(self.dropped.items(), key=lambda item: -item[1].count)
 
 
+def _shown(key: str) -> str:
+    """A key as a receipt can hold it: JSON can spell halves of characters."""
+    return key[:KEY_CHARACTERS].encode(errors="replace").decode()
+
+
+def report(tally: Tally, spool: "Spool") -> DataPrepared:
+    """Writes the receipt of a source, and a warning where its rows mean more than is read."""
+    receipt = tally.receipt()
+    spool.data_prepared(receipt)
+    often = tally.often_ignored
+    if often:
+        named = ", ".join(often[:KEYS_TOLD]) + (", ..." if len(often) > KEYS_TOLD else "")
+        spool.event(
+            "ROW_KEYS_IGNORED",
+            f"more than half of the rows of {tally.place} have keys that nothing reads: {named}",
+            SEVERITY_WARNING,
+            part=tally.part,
+            source=tally.source,
+            keys=named,
+        )
+    return receipt
+
+
 def settle(
     tallies: Iterable[Tally], spool: "Spool", max_dropped_fraction: float, inspection: "Inspection"
 ) -> tuple[DataPrepared, ...]:
     """Reports what became of the rows, once all that are dropped are tallied. Raises RunFailed
     when too little is left; then the receipts have been reported all the same."""
     listed = tuple(tallies)
-    receipts = tuple(tally.receipt() for tally in listed)
-    for receipt in receipts:
-        spool.data_prepared(receipt)
+    receipts = tuple(report(tally, spool) for tally in listed)
     for tally in listed:
         inspection.require_enough(tally, max_dropped_fraction)
     return receipts

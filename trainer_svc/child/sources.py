@@ -1,6 +1,6 @@
 """The data of a run: from the sources in its spec to rows, and to prepared sets.
 
-Owns how a source's name, format and split are read, and packing. "#N" after a
+Owns how a source's name, format, split and columns are read, and packing. "#N" after a
 name takes the first N rows of that source alone, whatever becomes of them.
 Refuses what locations.py, data_rows.py, source_rows.py and prepare.py refuse.
 """
@@ -22,7 +22,7 @@ from tunewright.v1.spec_pb2 import (
     DataSource,
 )
 
-from trainer_svc.child.dialogue import RowFormat
+from trainer_svc.child.asked import Asked
 from trainer_svc.child.failure import RunFailed
 from trainer_svc.child.images import Pictures
 from trainer_svc.child.inspection import RUN, Inspection
@@ -30,7 +30,8 @@ from trainer_svc.child.locations import find_data, split_limit
 from trainer_svc.child.masks import Encoders
 from trainer_svc.child.prepare import Recipe, prepare
 from trainer_svc.child.progress import DataProgress
-from trainer_svc.child.receipts import Tally
+from trainer_svc.child.receipts import Tally, report
+from trainer_svc.child.rows.formats import RowFormat
 from trainer_svc.child.run_spec import RunSpec
 from trainer_svc.child.source_rows import Rules, Source, file_source
 from trainer_svc.child.spool import Spool
@@ -83,8 +84,7 @@ def prepare_sources(
     receipts: list[DataPrepared] = []
 
     def on_tally(tally: Tally) -> None:
-        receipts.append(tally.receipt())
-        spool.data_prepared(receipts[-1])
+        receipts.append(report(tally, spool))
 
     progress = DataProgress(spool.event)
     # All sources are found before the first is read: a wrong path shows at once.
@@ -109,8 +109,15 @@ def rules_of(run: RunSpec, cache: Path, inspection: Inspection = RUN) -> Rules:
         strict=spec.strict if spec.HasField("strict") else True,
         max_dropped_fraction=max_dropped_fraction(run),
         pictures=Pictures(run.data_roots, cache / "pictures") if reads_pictures else None,
+        assistant_only=_assistant_only(run),
         inspection=inspection,
     )
+
+
+def _assistant_only(run: RunSpec) -> bool:
+    """What a spec that leaves it out means: the scheduler fills it in."""
+    wanted = run.spec.hyperparameters
+    return wanted.assistant_only_loss if wanted.HasField("assistant_only_loss") else True
 
 
 def max_dropped_fraction(run: RunSpec) -> float:
@@ -146,15 +153,19 @@ def _find(run: RunSpec, asked: DataSource, part: Part, cache: Path, spool: Spool
     name, limit = split_limit(asked.source)
     found = find_data(name, run.data_roots, run.allow_hub)
     default = DEFAULT_SPLITS[part]
-    row_format = FORMATS.get(asked.format)
+    row_format, columns = FORMATS.get(asked.format), dict(asked.columns)
     if isinstance(found, Path):
-        return file_source(asked.source, found, asked.split, default, row_format, limit)
+        return file_source(asked.source, found, asked.split, default, row_format, limit, columns)
     from trainer_svc.child.hub import download_rows
     from trainer_svc.child.pins import pins_of
 
     split = asked.split or default
-    rows, commit = download_rows(found, split, cache / "hub", pins_of(run), spool)
-    return Source(asked.source, f"{found.name}@{commit}", with_lists(rows), row_format, limit)
+    layout = Asked("", split, row_format, columns)
+    rows, commit = download_rows(found, layout, cache / "hub", pins_of(run), spool)
+    place = f"{found.name}@{commit}"
+    return Source(
+        asked.source, place, with_lists(rows, columns), row_format, limit, columns=columns
+    )
 
 
 def _packed(tokens: "Dataset", max_length: int) -> "Dataset":

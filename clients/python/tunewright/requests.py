@@ -36,7 +36,8 @@ class JobArguments(TypedDict, total=False):
     # A hub id, or a folder on the trainer. A `Path` is made absolute; text is sent as it is.
     model: str | os.PathLike[str] | spec_pb2.ModelSource
     # One data set or several; each a path, a hub id ("...#500" takes the
-    # first 500 samples), {"source", "format", "split"}, or a DataSource.
+    # first 500 samples), {"source", "format", "split", "columns"},
+    # or a DataSource; "columns" maps fields of the format to names in the file.
     train_data: DataArgument | Sequence[DataArgument]
     # The same, to evaluate on.
     eval_data: DataArgument | Sequence[DataArgument]

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from trainer_svc.child.asked import Asked
 from trainer_svc.child.failure import Phase, explain
 from trainer_svc.child.hub import download_model, download_rows
 from trainer_svc.child.locations import HubId
@@ -88,7 +89,8 @@ def main(wanted: dict[str, Any]) -> dict[str, Any]:
             )
             return {"folder": str(folder), "commit": commit}
         own = Path(wanted["root"]) / "run-cache"
-        rows, commit = download_rows(hub_id, wanted["split"], own, pins, spool)
+        asked = Asked(wanted["split"], columns=wanted.get("columns", {}))
+        rows, commit = download_rows(hub_id, asked, own, pins, spool)
         return {"rows": [[row.line, row.value] for row in rows], "commit": commit}
     except Exception as error:
         import traceback

@@ -9,9 +9,12 @@ from PIL import Image
 
 from tests.unit.child.run_folders import make_run_folder
 from trainer_svc.child.checked_rows import write_checked
-from trainer_svc.child.dialogue import RowFormat, Unusable, format_of
+from trainer_svc.child.dialogue import Unusable
 from trainer_svc.child.images import IMAGE_BROKEN, IMAGE_MISSING, IMAGES_DO_NOT_MATCH
 from trainer_svc.child.receipts import MALFORMED, NO_SUPERVISED_TOKENS, TOO_LONG
+from trainer_svc.child.rows.formats import RowFormat
+from trainer_svc.child.rows.layout import find_layout
+from trainer_svc.child.rows.refusals import UNSUPPORTED_MEDIA, UNSUPPORTED_TOOLS
 from trainer_svc.child.run_spec import read_run_spec
 from trainer_svc.child.spool import Spool
 
@@ -41,13 +44,13 @@ def test_an_example_is_read_as_what_it_is(title: str, tmp_path: Path) -> None:
 
     assert part is not None
     assert part.rows == 1
-    assert title in (format_of(json.loads(EXAMPLES[title])), "Pictures")
+    assert title in (find_layout(json.loads(EXAMPLES[title]), None, {}).row_format, "Pictures")
     assert ("images" in json.loads(part.path.read_text())) is (title == "Pictures")
 
 
 def test_every_reason_is_in_the_table() -> None:
     reasons = {
-        *Unusable, MALFORMED, TOO_LONG, NO_SUPERVISED_TOKENS,
+        *Unusable, MALFORMED, TOO_LONG, NO_SUPERVISED_TOKENS, UNSUPPORTED_TOOLS, UNSUPPORTED_MEDIA,
         IMAGE_MISSING, IMAGE_BROKEN, IMAGES_DO_NOT_MATCH,
     }  # fmt: skip
 

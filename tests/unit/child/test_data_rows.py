@@ -8,13 +8,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from trainer_svc.child.asked import Asked
 from trainer_svc.child.data_rows import RawRow, read_rows
 from trainer_svc.child.failure import Cause, RunFailed
 from trainer_svc.child.json_stream import READ_BYTES, VALUE_CHARS_MAX
 
 
 def rows_of(path: Path, split: str = "") -> list[RawRow]:
-    return list(read_rows(path, split, "train"))
+    return list(read_rows(path, Asked(split)))
 
 
 def write(tmp_path: Path, text: str | bytes) -> Path:
@@ -83,8 +84,8 @@ def test_an_object_with_parts_gives_the_part_asked_for(tmp_path: Path) -> None:
 
     path = write(tmp_path, text)
 
-    assert rows_of(path) == [RawRow(["a", "b"], 3)]
-    assert rows_of(path, "valid") == [RawRow(["v", "w"], 1)]
+    assert rows_of(path) == [RawRow(["a", "b"], 3, part="train")]
+    assert rows_of(path, "valid") == [RawRow(["v", "w"], 1, part="valid")]
     assert rows_of(path, "test") == []
 
 

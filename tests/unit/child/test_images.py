@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from trainer_svc.child.dialogue import Message, RowBroken
+from trainer_svc.child.dialogue import Message
 from trainer_svc.child.images import PictureBroken, Pictures, picture_values
+from trainer_svc.child.rows.broken import RowBroken
 
 
 def picture_bytes(form: str = "PNG", side: int = 8, mode: str = "RGB") -> bytes:
@@ -71,21 +72,24 @@ def test_paths_are_relative_to_the_data_file_or_inside_the_roots(root: Path) -> 
         ("/etc/hostname", "image_missing", "outside the data roots"),
         ("loop.png", "image_missing", "does not exist or cannot be read"),
         ("a\0b", "image_missing", "no path"),
-        ("\ud800.png", "malformed", r"'\\ud800.png' is no path"),
-        ({"path": "http://\udc80"}, "malformed", "is no path"),
+        ("\ud800.png", "malformed", r"'\\ud800.png' is not a path"),
+        ({"path": "http://\udc80"}, "malformed", "is not a path"),
         ("strip.png", "image_broken", "strip.png is more than 200 times as long as wide"),
         ("x" * 300, "image_missing", "does not exist or cannot be read"),
         ("pictures", "image_missing", "is not a file"),
         ("pipe.png", "image_missing", "is not a file"),
         ("cut.jpg", "image_broken", "cut.jpg does not decode: .*truncated"),
-        ("text.png", "image_broken", "is no picture in a format known here"),
-        ("vector.eps", "image_broken", "is no picture in a format known here"),
-        ("empty.png", "image_broken", "is no picture"),
-        ({"bytes": b"no picture"}, "image_broken", "its bytes: is no picture"),
+        ("text.png", "image_broken", "is not a picture in a format known here"),
+        ("vector.eps", "image_broken", "is not a picture in a format known here"),
+        ("empty.png", "image_broken", "is not a picture"),
+        ({"bytes": b"no picture"}, "image_broken", "its bytes: is not a picture"),
         ("http://example.com/a.png", "malformed", "not fetched from the network"),
         ("HTTPS://example.com/a.png", "malformed", "not fetched from the network"),
-        ("file:///etc/hostname", "malformed", "not fetched from the network"),
-        ("data:image/png;base64,AAAA", "malformed", "not fetched from the network"),
+        ("file:///etc/hostname", "image_missing", "outside the data roots"),
+        ("ftp://example.com/a.png", "malformed", "copy them next to the data file"),
+        ("data:image/png;base64,AAAA", "image_broken", "its bytes: is not a picture"),
+        ("data:image/png;base64,A", "image_broken", "its base64 is broken"),
+        ("data:text/plain,hello", "malformed", "only pictures in base64 are read"),
         (None, "malformed", "expected a path"),
         ("", "malformed", "expected a path"),
         (7, "malformed", "expected a path"),

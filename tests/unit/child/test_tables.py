@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.unit.child.launching import call_warm
+from trainer_svc.child.asked import Asked
 from trainer_svc.child.data_rows import RawRow, read_rows
 from trainer_svc.child.failure import Cause, RunFailed
 from trainer_svc.child.json_stream import VALUE_CHARS_MAX
@@ -24,7 +25,7 @@ CHAT = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]
 
 
 def rows_of(path: Path, split: str = "") -> list[RawRow]:
-    return list(read_rows(path, split, "train"))
+    return list(read_rows(path, Asked(split)))
 
 
 def write_csv(path: Path, header: list[str], *records: list[str], **form: Any) -> Path:
@@ -48,8 +49,10 @@ def test_a_csv_gives_each_row_with_the_line_where_it_begins(tmp_path: Path) -> N
     rows = rows_of(path)
 
     assert rows == [
-        RawRow({"instruction": 'one\ntwo "quoted"\n', "input": "", "output": "a, b"}, 2),
-        RawRow({"instruction": "q", "input": "i", "output": "o"}, 6),
+        RawRow(
+            {"instruction": 'one\ntwo "quoted"\n', "input": "", "output": "a, b"}, 2, unread=("id",)
+        ),
+        RawRow({"instruction": "q", "input": "i", "output": "o"}, 6, unread=("id",)),
     ]
     assert rows[1].place("data.csv") == "data.csv:6"
 
@@ -58,7 +61,7 @@ def test_a_csv_gives_each_row_with_the_line_where_it_begins(tmp_path: Path) -> N
 def test_a_csv_is_known_by_its_header_whatever_it_is_called(tmp_path: Path, name: str) -> None:
     path = write_csv(tmp_path / name, ["id", "text"], ["1", "once"])
 
-    assert rows_of(path) == [RawRow({"text": "once"}, 2)]
+    assert rows_of(path) == [RawRow({"text": "once"}, 2, unread=("id",))]
 
 
 @pytest.mark.parametrize(("delimiter", "end"), [(",", "\r\n"), (";", "\n"), ("\t", "\n")])
@@ -270,9 +273,9 @@ def test_a_damaged_parquet_file_is_refused_with_the_reason(tmp_path: Path, how: 
 
 
 def test_parquet_without_a_known_column_names_those_it_has(tmp_path: Path) -> None:
-    path = write_parquet(tmp_path / "data.parquet", {"question": ["q"], "answer": ["a"]})
+    path = write_parquet(tmp_path / "data.parquet", {"title": ["q"], "body": ["a"]})
 
-    with pytest.raises(RunFailed, match="found the columns question, answer"):
+    with pytest.raises(RunFailed, match="found the columns title, body"):
         rows_of(path)
 
 
@@ -298,7 +301,7 @@ def growth_bytes(path: Path) -> tuple[int, int]:
 
     before = peak = anonymous()
     count = 0
-    for count, _ in enumerate(read_rows(path, "", "train"), start=1):
+    for count, _ in enumerate(read_rows(path, Asked()), start=1):
         if count % 100 == 0:
             peak = max(peak, anonymous())
     return peak - before, count
@@ -321,7 +324,7 @@ def test_memory_does_not_grow_with_a_row_group(tmp_path: Path) -> None:
 
 def arrow_bytes_at_most(path: str) -> tuple[int, int]:
     """Rows, and the most that Arrow took to read them."""
-    count = sum(1 for _ in read_rows(Path(path), "", "train"))
+    count = sum(1 for _ in read_rows(Path(path), Asked()))
     return count, int(pa.default_memory_pool().max_memory())
 
 

@@ -9,6 +9,8 @@ import pytest
 from tunewright.cli import values
 from tunewright.cli.exits import CommandError
 
+from svckit.spec import data_fields
+
 
 @pytest.mark.parametrize(
     ("text", "expected"),
@@ -138,3 +140,56 @@ def test_a_new_output_folder_is_named_after_the_model_and_differs_each_time() ->
     assert len(names) == 20
     assert all(name.startswith("qwen-3-0.6b-20260102-030405-") for name in names)
     assert values.new_output_dir("..", now).startswith("job-")
+
+
+def test_a_data_set_may_say_how_it_is_read(tmp_path: Path) -> None:
+    file = tmp_path / "rows.jsonl"
+    file.touch()
+    typed = f"{file}#500,split=test, format=alpaca,instruction=my question,output=a=b"
+
+    assert values.data_source(typed, "--data") == {
+        "source": f"{file}#500",
+        "split": "test",
+        "format": "alpaca",
+        "columns": {"instruction": "my question", "output": "a=b"},
+    }
+    assert values.data_source("owner/rows,split=test", "--data") == {
+        "source": "owner/rows",
+        "split": "test",
+    }
+    assert values.data_source(str(file), "--data") == {"source": str(file)}
+
+
+@pytest.mark.parametrize(
+    "name", ["a,b.jsonl", "a,split=x.jsonl", "a;b#c.jsonl", "a#5", "a#b.jsonl", "a,x=y#7"]
+)
+def test_a_file_of_any_name_can_be_given(tmp_path: Path, name: str) -> None:
+    file = tmp_path / name
+    file.touch()
+
+    assert values.data_source(str(file), "--data") == {"source": str(file)}
+    for limit in ("", "#500"):
+        with_more = values.data_source(f"{file}{limit},split=test", "--data")
+        assert with_more == {"source": f"{file}{limit}", "split": "test"}
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (
+            "a.jsonl,splt=test",
+            "--eval-data: unknown value 'splt' .*did you mean 'split'",
+        ),
+        ("a.jsonl,colour=red", "--eval-data: unknown value 'colour' of a data set; known: format"),
+        ("a.jsonl,split=a,split=b", "--eval-data: 'split' is given twice"),
+        ("a.jsonl,output=a,output=b", "--eval-data: 'output' is given twice"),
+        ("a.jsonl,split=", "--eval-data: 'split' has no value"),
+    ],
+)
+def test_what_is_wrong_with_a_data_set_names_the_option(text: str, words: str) -> None:
+    with pytest.raises(CommandError, match=words):
+        values.data_source(text, "--eval-data")
+
+
+def test_the_fields_that_can_be_named_are_those_of_the_service() -> None:
+    assert set(values._FIELDS) == data_fields.FIELDS

@@ -202,3 +202,19 @@ def test_what_is_resolved_lies_in_the_range(rate):
     else:
         assert spec.hyperparameters.learning_rate == rate
         assert 1e-6 <= rate <= 1e-2
+
+
+def test_a_recipes_columns_are_those_of_sources_that_name_none():
+    text = spec_only(
+        "train_data: [{format: alpaca, columns: {instruction: question, output: answer}}]",
+        "overridable: {eval_data: }",
+    )
+    own = {"instruction": "q", "output": "a"}
+    given = {**GIVEN, "train_data": [{"source": "/d"}, {"source": "/e", "columns": own}]}
+
+    spec = resolve(parse_recipe(text), "r", given)
+
+    assert [source.columns for source in spec.train_data] == [
+        {"instruction": "question", "output": "answer"},
+        own,
+    ]

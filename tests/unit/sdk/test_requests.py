@@ -28,7 +28,11 @@ def violations_of(**arguments: Any) -> tuple[Violation, ...]:
 
 def test_every_argument_finds_its_field() -> None:
     spec = spec_of(
-        train_data=["/d#5", {"source": "e", "split": "dev"}, spec_pb2.DataSource(source="f")],
+        train_data=[
+            "/d#5",
+            {"source": "e", "split": "dev", "columns": {"output": "answer"}},
+            spec_pb2.DataSource(source="f"),
+        ],
         eval_data="/v",
         format="lccc",
         hyperparameters={"learning_rate": 1e-4, "target_modules": ["q_proj"], "packing": False},
@@ -52,6 +56,7 @@ def test_every_argument_finds_its_field() -> None:
     assert [data.source for data in spec.train_data] == ["/d#5", "e", "f"]
     assert {data.format for data in spec.train_data} == {spec_pb2.DATA_FORMAT_LCCC}
     assert spec.train_data[1].split == "dev"
+    assert dict(spec.train_data[1].columns) == {"output": "answer"}
     assert spec.eval_data[0].source == "/v"
     assert (spec.hyperparameters.learning_rate, spec.hyperparameters.packing) == (1e-4, False)
     assert list(spec.hyperparameters.target_modules) == ["q_proj"]

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tunewright.v1 import spec_pb2
 
-from svckit.spec import Accelerator, Backend, DataFormat, InvalidSpec, JobSpec
+from svckit.spec import Accelerator, Backend, DataFormat, InvalidSpec, JobSpec, data_fields
 from svckit.spec.wire import spec_from_proto, spec_to_proto
 
 
@@ -52,6 +52,7 @@ def test_a_spec_survives_the_wire_and_its_json():
     message.run_timeout.FromMilliseconds(1500)
     message.hyperparameters.max_grad_norm = 0
     message.retry_policy.backoff.FromSeconds(0)
+    message.train_data[0].columns["instruction"] = "question"
     spec = spec_from_proto(message)
 
     again = spec_from_proto(spec_to_proto(spec))
@@ -210,3 +211,33 @@ def test_any_message_that_parses_is_either_good_or_refused_by_name(data):
         assert all(field.startswith("job.spec") for field in result)
     else:
         assert spec_from_proto(spec_to_proto(result)) == result
+
+
+@pytest.mark.parametrize(
+    ("data_format", "columns", "words"),
+    [
+        ("", {"instrution": "q"}, "'instrution' is not a field of any format; did you mean"),
+        ("ALPACA", {"messages": "q"}, "'messages' is not a field of alpaca"),
+        ("TEXT", {"": "q"}, "'' is not a field of text"),
+        ("", {"output": ""}, "must have 1 to 128 characters; it has 0"),
+        ("", {"output": "x" * 129}, "must have 1 to 128 characters; it has 129"),
+        ("", {"output": "a\nb"}, "control characters"),
+        ("", {"output": "a", "input": "a"}, "'a' has several"),
+        ("", {f"f{number}": "a" for number in range(17)}, "at most 16 entries; it has 17"),
+    ],
+)
+def test_columns_that_no_format_has_are_refused(data_format, columns, words):
+    message = minimal()
+    source = message.train_data[0]
+    source.columns.update(columns)
+    if data_format:
+        source.format = spec_pb2.DataFormat.Value(f"DATA_FORMAT_{data_format}")
+
+    refusals = refusals_of(message)
+
+    assert list(refusals) == ["job.spec.train_data[0].columns"]
+    assert words in refusals["job.spec.train_data[0].columns"]
+
+
+def test_every_format_has_fields():
+    assert set(data_fields.FIELDS_OF) == set(DataFormat.choices())

@@ -80,6 +80,9 @@ def test_a_relative_model_folder_is_refused_with_a_hint(text, words):
         ("/data/a.json#500", ("/data/a.json", 500)),
         ("org/set#1", ("org/set", 1)),
         ("/data/#1/a.json", ("/data/#1/a.json", None)),
+        ("/data/a#b.json", ("/data/a#b.json", None)),
+        ("/data/a#b.json#5", ("/data/a#b.json", 5)),
+        ("/data/a;b,c=d.json", ("/data/a;b,c=d.json", None)),
     ],
 )
 def test_a_data_source_may_end_in_a_number_of_samples(text, split):
@@ -97,6 +100,8 @@ def test_a_data_source_may_end_in_a_number_of_samples(text, split):
         ("/a.json#1.5", "'#1.5'"),
         ("train.jsonl", "absolute path"),
         ("data/train.json#5", "absolute path"),
+        ("org/a#b.json", "'#b.json'"),
+        ("rows.jsonl.gz", "absolute path"),
         ("/data/../etc/passwd", "'..'"),
     ],
 )

@@ -50,6 +50,7 @@ class Fate(IntEnum):
     TOO_LONG = 2
     NO_SUPERVISED_TOKENS = 3
     REFUSED = 4
+    REFUSED_KIND = 5
 
 
 DROPPED: Mapping[Fate, str] = {
@@ -132,7 +133,7 @@ def check_sources(
     for part in PARTS:
         checked = write_checked(own, part, folder, spool, inspection)
         if checked is not None:
-            _require_prompts_unlearnt(run.spec, checked)
+            _require_unlearnt(run.spec, checked)
             files[part] = checked
     _require_one_kind(run.spec, files)
     return CheckedSources(files, modelscope, folder)
@@ -159,6 +160,12 @@ def _is_hub_id(run: RunSpec, asked: DataSource) -> bool:
 
 
 def _name(asked: DataSource) -> str:
+    if asked.columns:
+        raise data_failure(
+            f"{asked.source} would come from ModelScope, whose columns ms-swift finds itself; the"
+            " job names some",
+            "Leave out the columns, or download the data set and give its files.",
+        )
     if asked.split:
         raise data_failure(
             f"{asked.source} would come from ModelScope, of whose data sets ms-swift takes no part"
@@ -178,15 +185,16 @@ def _without(spec: JobSpec, modelscope: Sequence[str]) -> JobSpec:
     return left
 
 
-def _require_prompts_unlearnt(spec: JobSpec, part: CheckedPart) -> None:
-    """ms-swift learns either what the assistant says or everything, prompts included."""
+def _require_unlearnt(spec: JobSpec, part: CheckedPart) -> None:
+    """ms-swift learns either what the assistant says or everything, of every turn."""
     wanted = spec.hyperparameters
     learns_all = wanted.HasField("assistant_only_loss") and not wanted.assistant_only_loss
-    if part.first_prompt and learns_all:
+    if part.first_unlearnt and learns_all:
         raise RunFailed(
             Cause.CONFIG_INVALID,
-            "prompt_completion rows and assistant_only_loss false do not go together with"
-            f" ms-swift: it would learn the prompts too, of {part.first_prompt} first",
+            "turns that are not learnt (prompts of completions, weights of 0) and"
+            " assistant_only_loss false do not go together with ms-swift: it would learn their"
+            f" marks and prompts too, of {part.first_unlearnt} first",
             "Set assistant_only_loss to true, or use the qlora backend.",
         )
 
@@ -253,7 +261,7 @@ class Prepass:
             if header["blind"]:
                 self._tell_blind(look, header["blind"])
                 verdicts = (Verdict(0, 0, Fate.KEPT, "") for _ in range(header["rows"]))
-            found = self._sieve(look, checked, verdicts)
+            found = self._sieve(look, checked, verdicts, header["thought_marks"])
             tallies += found
             rows[look.part] += sum(tally.rows_kept for tally in found)
             look.verdicts.unlink()
@@ -275,7 +283,11 @@ class Prepass:
             raise ExitedWithoutWords(code)
 
     def _sieve(
-        self, look: _Look, checked: CheckedSources, verdicts: Iterator[Verdict]
+        self,
+        look: _Look,
+        checked: CheckedSources,
+        verdicts: Iterator[Verdict],
+        thought_marks: Sequence[str] | None,
     ) -> Sequence[Tally]:
         if look.source:
             return [self._tally_hub(look, verdicts)]
@@ -290,7 +302,8 @@ class Prepass:
                 if _names_a_picture(row):
                     verdict = Verdict(0, 0, Fate.REFUSED, PICTURE_IN_TEXT)
                 if self._judge(part.tally_of(number), place, verdict):
-                    left.write(json.dumps(row, ensure_ascii=False) + "\n")
+                    written = as_trained(row, part, thought_marks)
+                    left.write(json.dumps(written, ensure_ascii=False) + "\n")
         part.path.unlink()
         return part.tallies
 
@@ -309,6 +322,8 @@ class Prepass:
         if reason is None:
             inspection.keep(tally, _kept(place, verdict))
             return True
+        if verdict.fate is Fate.REFUSED_KIND:  # it would be trained on all the same
+            raise data_failure(f"{place}: {verdict.why}", "Use a data set of dialogues.")
         if verdict.fate is Fate.REFUSED and self._rules.strict:
             inspection.refuse_row(
                 data_failure(
@@ -333,6 +348,33 @@ def _kept(place: str, verdict: Verdict) -> KeptRow:
         length=verdict.length,
         segments=verdict.segments,
     )
+
+
+def as_trained(
+    row: dict[str, Any], part: CheckedPart, thought_marks: Sequence[str] | None
+) -> dict[str, Any]:
+    """A row as it stands in the file that ms-swift trains from: thoughts between the template's
+    marks. Every row has the same keys, for the library that reads the file takes their types from
+    the first ones: "loss" is given in all answers where it is given in any."""
+    messages = []
+    for message in row["messages"]:
+        written = {"role": message["role"], "content": with_thought(message, thought_marks)}
+        if part.first_unlearnt and message["role"] == "assistant":
+            written["loss"] = message.get("loss", True)
+        messages.append(written)
+    trained: dict[str, Any] = {"messages": messages}
+    if part.has_images:
+        trained["images"] = row.get("images", [])
+    return trained
+
+
+def with_thought(message: Mapping[str, Any], marks: Sequence[str] | None) -> str:
+    """The content of a message, its thought before it; as in inside/prepass.py."""
+    thought, content = message.get("reasoning_content"), str(message["content"])
+    if not thought or marks is None:
+        return content
+    begin, end = marks
+    return f"{begin}{thought}{end}{content}"
 
 
 def _looks(checked: CheckedSources) -> Iterator[_Look]:

@@ -21,15 +21,25 @@ Recipe = Annotated[
 
 Model = Annotated[str | None, _option(_WHAT, help="Base model: a folder or a hub ID.")]
 Data = Annotated[
-    list[str] | None, _option(_WHAT, help="File or hub id, repeatable; #N takes the first N rows.")
+    list[str] | None,
+    _option(
+        _WHAT,
+        metavar="FILE[#N][,NAME=VALUE...]",
+        help="File or hub id; repeatable. #N takes the first N rows. After a comma: split=test,"
+        " format=alpaca, or what a field is called there, as in instruction=question.",
+    ),
 ]
-EvalData = Annotated[list[str] | None, _option(_WHAT, help="The same, to evaluate on.")]
+EvalData = Annotated[
+    list[str] | None,
+    _option(_WHAT, metavar="FILE[#N][,NAME=VALUE...]", help="The same, to evaluate on."),
+]
 Format = Annotated[
     str | None,
     _option(
         _WHAT,
         "--format",
-        help="messages, lccc, alpaca, sharegpt, prompt-completion or text. Default: found out.",
+        help="Format of the data sets that name none: messages, lccc, alpaca, sharegpt,"
+        " prompt-completion or text. Default: detected from the first row.",
     ),
 ]
 ModelKind = Annotated[

@@ -18,6 +18,7 @@ from google.protobuf.descriptor import Descriptor
 from tunewright.cli.exits import CommandError
 from tunewright.fields import enum_short_name, from_text
 from tunewright.v1 import job_pb2, spec_pb2
+from tunewright.wire.meant import did_you_mean
 
 _BYTES = {
     "b": 1,
@@ -27,6 +28,27 @@ _BYTES = {
     "t": 2**40, "tib": 2**40, "tb": 10**12,
 }  # fmt: skip
 _SECONDS = {"": 1, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
+_VALUE_AT_END = re.compile(
+    r"(?P<place>.+),\s*(?P<name>[A-Za-z_][\w.-]*)=(?P<value>[^,]*)", re.DOTALL
+)
+_OF_A_SOURCE = ("format", "split")
+# The fields of all formats: what a data set may call them by another name.
+_FIELDS = (
+    "messages",
+    "conversations",
+    "conversation",
+    "dialog",
+    "instruction",
+    "input",
+    "output",
+    "system",
+    "history",
+    "prompt",
+    "completion",
+    "text",
+    "images",
+    "image",
+)
 _NUMBER_AND_UNIT = re.compile(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)")
 
 
@@ -105,6 +127,51 @@ def source(text: str) -> str:
         # Links are not followed: whether one may be is the trainer's to say.
         return f"{os.path.abspath(expanded)}{mark}{count}"
     return text
+
+
+def data_source(text: str, option: str) -> dict[str, Any]:
+    """A data set as it is typed: "FILE#500,split=test,format=alpaca,instruction=question".
+
+    After the file or hub id, with its "#N", come its own values: format, split, and what
+    its fields are called. A file with such an ending in its name is taken as it is.
+    """
+    place, values = _parted(text)
+    found: dict[str, Any] = {"source": source(place)}
+    columns: dict[str, str] = {}
+    for name, value in values:
+        if name in found or name in columns:
+            raise CommandError(f"{option}: {name!r} is given twice in {text!r}")
+        if not value:
+            raise CommandError(f"{option}: {name!r} has no value in {text!r}")
+        if name in _OF_A_SOURCE:
+            found[name] = value
+        elif name in _FIELDS:
+            columns[name] = value
+        else:
+            raise CommandError(f"{option}: {_unknown_value(name)} (in {text!r})")
+    return {**found, "columns": columns} if columns else found
+
+
+def _parted(text: str) -> tuple[str, list[tuple[str, str]]]:
+    """The file or hub id, and the values after it."""
+    place, values = text, []
+    while not _exists(place) and (match := _VALUE_AT_END.fullmatch(place)):
+        place = match["place"]
+        values.append((match["name"], match["value"].strip()))
+    return place, values[::-1]
+
+
+def _exists(text: str) -> bool:
+    """Whether a file has this name, with or without a "#N"."""
+    path, mark, count = text.rpartition("#")
+    names = [text, path] if mark and count.isdecimal() else [text]
+    return any(name and Path(name).expanduser().exists() for name in names)
+
+
+def _unknown_value(name: str) -> str:
+    meant = did_you_mean(name, (*_OF_A_SOURCE, *_FIELDS))
+    known = f"did you mean {meant!r}?" if meant else f"known: {', '.join(_OF_A_SOURCE + _FIELDS)}"
+    return f"unknown value {name!r} of a data set; {known}"
 
 
 def new_output_dir(model: str, now: datetime) -> str:

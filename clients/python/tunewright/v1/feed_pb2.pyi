@@ -384,6 +384,9 @@ class DroppedRows(_message.Message):
     "no_supervised_tokens", "no_system_role", "thought_not_rendered",
     "turns_not_found", "image_missing", "image_broken",
     "images_do_not_match", "refused_by_swift".
+    "no_supervised_tokens", "unsupported_tools", "unsupported_media",
+    "image_missing", "image_broken", "images_do_not_match",
+    "refused_by_swift".
     """
     count: _builtins.int
     """How many."""
@@ -407,10 +410,58 @@ class DroppedRows(_message.Message):
 Global___DroppedRows: _TypeAlias = DroppedRows  # noqa: Y015
 
 @_typing.final
+class IgnoredKey(_message.Message):
+    """A key of the rows that was not used."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_FIELD_NUMBER: _builtins.int
+    ROWS_FIELD_NUMBER: _builtins.int
+    key: _builtins.str
+    """Its name: of a row ("source"), of a message ("messages[].id") or of a part
+    of a content ("messages[].content[].detail"); cut to 64 characters.
+    """
+    rows: _builtins.int
+    """How many rows have it with a value; of a table, all rows that were read."""
+    def __init__(
+        self,
+        *,
+        key: _builtins.str = ...,
+        rows: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "rows", b"rows"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___IgnoredKey: _TypeAlias = IgnoredKey  # noqa: Y015
+
+@_typing.final
 class DataPrepared(_message.Message):
     """How a data set was prepared."""
 
     DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class ColumnsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
 
     PART_FIELD_NUMBER: _builtins.int
     SOURCE_FIELD_NUMBER: _builtins.int
@@ -421,6 +472,13 @@ class DataPrepared(_message.Message):
     TOKENS_FIELD_NUMBER: _builtins.int
     SUPERVISED_TOKENS_FIELD_NUMBER: _builtins.int
     THOUGHTS_DROPPED_FIELD_NUMBER: _builtins.int
+    IGNORED_KEYS_FIELD_NUMBER: _builtins.int
+    IGNORED_KEYS_OMITTED_ROWS_FIELD_NUMBER: _builtins.int
+    COLUMNS_FIELD_NUMBER: _builtins.int
+    SPLIT_FIELD_NUMBER: _builtins.int
+    TURNS_NOT_LEARNT_FIELD_NUMBER: _builtins.int
+    THOUGHTS_FIELD_NUMBER: _builtins.int
+    EMPTY_ANSWERS_FIELD_NUMBER: _builtins.int
     part: _builtins.str
     """"train" or "eval"."""
     source: _builtins.str
@@ -440,9 +498,33 @@ class DataPrepared(_message.Message):
     out what was thought before them, as it does of earlier turns when the
     model is used. Of rows that were kept.
     """
+    ignored_keys_omitted_rows: _builtins.int
+    """Rows with a key that is not used and has no place in ignored_keys."""
+    split: _builtins.str
+    """The part that was read, of a file that has parts; empty for others."""
+    turns_not_learnt: _builtins.int
+    """The assistant's turns that carry no loss, by their weight or as part of a
+    prompt. Of rows that were not left out when they were read.
+    """
+    thoughts: _builtins.int
+    """The assistant's turns that have a thought; likewise."""
+    empty_answers: _builtins.int
+    """The assistant's turns that are learnt and empty: they teach the model to
+    answer nothing; likewise.
+    """
     @_builtins.property
     def dropped(self) -> _containers.RepeatedCompositeFieldContainer[Global___DroppedRows]:
         """Rows left out, by reason."""
+
+    @_builtins.property
+    def ignored_keys(self) -> _containers.RepeatedCompositeFieldContainer[Global___IgnoredKey]:
+        """Keys that were not used, by falling count; at most 64."""
+
+    @_builtins.property
+    def columns(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """The source's own names of the format's fields, where they differ: given by
+        the job, or recognised ({"instruction": "question"}).
+        """
 
     def __init__(
         self,
@@ -456,10 +538,17 @@ class DataPrepared(_message.Message):
         tokens: _builtins.int = ...,
         supervised_tokens: _builtins.int = ...,
         thoughts_dropped: _builtins.int = ...,
+        ignored_keys: _abc.Iterable[Global___IgnoredKey] | None = ...,
+        ignored_keys_omitted_rows: _builtins.int = ...,
+        columns: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        split: _builtins.str = ...,
+        turns_not_learnt: _builtins.int = ...,
+        thoughts: _builtins.int = ...,
+        empty_answers: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["dropped", b"dropped", "part", b"part", "rows_kept", b"rows_kept", "rows_read", b"rows_read", "rows_truncated", b"rows_truncated", "source", b"source", "supervised_tokens", b"supervised_tokens", "thoughts_dropped", b"thoughts_dropped", "tokens", b"tokens"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["columns", b"columns", "dropped", b"dropped", "empty_answers", b"empty_answers", "ignored_keys", b"ignored_keys", "ignored_keys_omitted_rows", b"ignored_keys_omitted_rows", "part", b"part", "rows_kept", b"rows_kept", "rows_read", b"rows_read", "rows_truncated", b"rows_truncated", "source", b"source", "split", b"split", "supervised_tokens", b"supervised_tokens", "thoughts", b"thoughts", "thoughts_dropped", b"thoughts_dropped", "tokens", b"tokens", "turns_not_learnt", b"turns_not_learnt"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

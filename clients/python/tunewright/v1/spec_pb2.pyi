@@ -82,7 +82,9 @@ class _DataFormatEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_DataFormat
     DATA_FORMAT_MESSAGES: _DataFormat.ValueType  # 1
     """{"messages": [{"role", "content"}, ...]}, for a VLM with {"images":
     [path, ...]} as well: one path for each "<image>" in the contents, in
-    their order, relative to the data file.
+    their order, relative to the data file. A content may be a list of parts
+    of type "text" and "image". A message with a weight of 0 ("weight",
+    "loss", "loss_weight", "loss_scale", "train") carries no loss.
     """
     DATA_FORMAT_LCCC: _DataFormat.ValueType  # 2
     """LCCC dialogues: {"train": [[utterance, ...], ...], ...}, a list of
@@ -101,8 +103,8 @@ class _DataFormatEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_DataFormat
     """{"text"}: plain text, all of it learnt; no chat template, no roles."""
 
 class DataFormat(_DataFormat, metaclass=_DataFormatEnumTypeWrapper):
-    """How the rows of a data set are written, in a JSON list, JSON Lines, CSV or
-    Parquet.
+    """How the rows of a data set are written, in a JSON list, JSON Lines, CSV,
+    Parquet or, of plain text alone, a text file.
     """
 
 DATA_FORMAT_UNSPECIFIED: DataFormat.ValueType  # 0
@@ -110,7 +112,9 @@ DATA_FORMAT_UNSPECIFIED: DataFormat.ValueType  # 0
 DATA_FORMAT_MESSAGES: DataFormat.ValueType  # 1
 """{"messages": [{"role", "content"}, ...]}, for a VLM with {"images":
 [path, ...]} as well: one path for each "<image>" in the contents, in
-their order, relative to the data file.
+their order, relative to the data file. A content may be a list of parts
+of type "text" and "image". A message with a weight of 0 ("weight",
+"loss", "loss_weight", "loss_scale", "train") carries no loss.
 """
 DATA_FORMAT_LCCC: DataFormat.ValueType  # 2
 """LCCC dialogues: {"train": [[utterance, ...], ...], ...}, a list of
@@ -187,9 +191,30 @@ class DataSource(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class ColumnsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     SOURCE_FIELD_NUMBER: _builtins.int
     FORMAT_FIELD_NUMBER: _builtins.int
     SPLIT_FIELD_NUMBER: _builtins.int
+    COLUMNS_FIELD_NUMBER: _builtins.int
     source: _builtins.str
     """Required. A file inside one of the trainer's data roots (absolute), or a
     hub id; "#N" at the end takes the first N samples only (of a ModelScope id:
@@ -201,17 +226,28 @@ class DataSource(_message.Message):
     """Which part of a source that has several. Empty means "train" in
     train_data and "valid" in eval_data, where the source has parts at all.
     A hub's data set with several configurations takes "configuration/part".
+    A file whose only part has another name ("data") is read without it.
     """
+    @_builtins.property
+    def columns(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """What the fields of the format are called in this source, as in
+        {"instruction": "question", "output": "answer"}: at most 16 entries, each
+        key one of the format's fields, each value at most 128 characters. Empty:
+        the fields have their own names, or names that are recognised
+        (docs/data.md). Set by the caller.
+        """
+
     def __init__(
         self,
         *,
         source: _builtins.str = ...,
         format: Global___DataFormat.ValueType = ...,
         split: _builtins.str = ...,
+        columns: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["format", b"format", "source", b"source", "split", b"split"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["columns", b"columns", "format", b"format", "source", b"source", "split", b"split"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -147,7 +147,7 @@ def test_prompts_are_refused_where_everything_would_be_learnt(
         check(folder, tmp_path)
 
     assert caught.value.cause is Cause.CONFIG_INVALID
-    assert "prompt_completion rows and assistant_only_loss false" in str(caught.value)
+    assert "turns that are not learnt" in str(caught.value)
     assert f"{prompts}:1" in str(caught.value)
 
 
@@ -164,7 +164,7 @@ def test_dialogues_without_prompts_may_be_learnt_whole(tmp_path: Path, train: Pa
 
     checked = check(folder, tmp_path)
 
-    assert checked.files["train"].first_prompt == ""
+    assert checked.files["train"].first_unlearnt == ""
 
 
 def texts(path: Path) -> Path:

@@ -4,13 +4,15 @@ request on stdin.
 Runs in ms-swift's environment, on the CPU, without the model's weights: the
 template and processor are made from the very arguments that training gets, so
 what it says of a row is what training would make of it. Each part's verdicts
-are a JSON Lines file: first {"versions", "rows", "blind"}, then a line for each
-row, [tokens, supervised tokens, fate, why, length, segments]. The length is in
-tokens, before the row is cut; segments are the row's text and loss (as in
-row_segments.py), for the first rows that are kept, as many as were asked for.
+are a JSON Lines file: first {"versions", "rows", "blind", "thought_marks"}, then
+a line for each row, [tokens, supervised tokens, fate, why, length, segments]. The
+length is in tokens, before the row is cut; segments are the row's text and loss (as
+in row_segments.py), for the first rows that are kept, as many as were asked for.
 "blind" says why rows could not be looked at, if so: a template may need the model
-itself, which is not loaded here. With --pictures it first asks whether the model
-reads any, and ends with an exit code of its own where it does not.
+itself, which is not loaded here; "thought_marks" is what stands before and after a
+thought in this template, null if it knows none. With --pictures it first asks
+whether the model reads any, and ends with an exit code of its own where it does
+not.
 
 Says in its output when it is ready to be asked; everything slow to import is
 imported before that.
@@ -36,7 +38,7 @@ if __package__:
 else:  # started as a script, in another environment: it stands beside this file
     from row_segments import segments_of  # type: ignore[import-not-found,no-redef]
 
-KEPT, TRUNCATED, TOO_LONG, NO_SUPERVISED, REFUSED = range(5)
+KEPT, TRUNCATED, TOO_LONG, NO_SUPERVISED, REFUSED, REFUSED_KIND = range(6)
 LIBRARIES = ("ms-swift", "torch", "transformers", "peft", "trl", "datasets", "accelerate")
 IGNORED = -100
 WHY_CHARS = 500
@@ -50,6 +52,7 @@ KILLED = 128 + 9
 # Given by a job whose rows have pictures; the exit code for a model that reads none.
 PICTURES = "--pictures"
 READS_NO_PICTURES = 65
+THINK, THINK_LINE = "<think>", "<think>\n"
 # What `swift pt` means, where the arguments do not say otherwise.
 PLAIN_TEXT = {"use_chat_template": "false", "loss_scale": "all"}
 
@@ -75,6 +78,7 @@ class Look:
     template: Any
     max_length: int
     cuts: bool
+    thought_marks: tuple[str, str] | None = None
 
     def at(self, row: dict[str, Any]) -> list[Any]:
         """[tokens, supervised tokens, fate, why, length, []] of one row."""
@@ -144,7 +148,12 @@ def main() -> int:
     template.set_mode("train")
     if getattr(template, "use_model", False):
         template.model = NotLoaded()
-    look = Look(template, arguments.max_length, template.truncation_strategy in ("left", "right"))
+    look = Look(
+        template,
+        arguments.max_length,
+        template.truncation_strategy in ("left", "right"),
+        thought_marks(getattr(template, "template_meta", None)),
+    )
     if any(part.get("dataset") for part in request["parts"]):
         refuse_code_of_data_sets()
     try:
@@ -189,30 +198,36 @@ def answer(part: dict[str, Any], look: Look, arguments: Any) -> None:
     if part.get("dataset"):
         rows = hub_rows(part["dataset"], arguments)
         count = len(rows)
-        verdicts = map(look.at, rows)
+        verdicts = (refused_kind(row) or look.at(row) for row in rows)
         originals: Iterator[dict[str, Any]] = iter(rows)
     else:
         chunks = list(chunks_of(part["rows"]))
         count = sum(size for _, size in chunks)
         verdicts = by_chunks(part["rows"], chunks, look)
-        originals = rows_in(part["rows"])
+        originals = rows_in(part["rows"], look.thought_marks)
     if part["show"]:
         ends = part.get("row_ends", [count])
         verdicts = with_segments(verdicts, originals, ends, part["show"], look)
     with open(part["verdicts"], "w", encoding="utf-8") as out:
         try:
-            out.write(header_of(count, ""))
+            out.write(header_of(count, look, ""))
             for verdict in told(verdicts, count, part["name"]):
                 out.write(json.dumps(verdict, ensure_ascii=False) + "\n")
         except NeedsModel:
             out.seek(0)
             out.truncate()
-            out.write(header_of(count, BLIND))
+            out.write(header_of(count, look, BLIND))
 
 
-def header_of(rows: int, blind: str) -> str:
+def header_of(rows: int, look: Look, blind: str) -> str:
     """The first line of a part's verdicts."""
-    return json.dumps({"versions": versions(), "rows": rows, "blind": blind}) + "\n"
+    header = {
+        "versions": versions(),
+        "rows": rows,
+        "blind": blind,
+        "thought_marks": look.thought_marks,
+    }
+    return json.dumps(header) + "\n"
 
 
 def with_segments(
@@ -236,11 +251,11 @@ def with_segments(
         begin = end
 
 
-def rows_in(path: str) -> Iterator[dict[str, Any]]:
+def rows_in(path: str, marks: tuple[str, str] | None) -> Iterator[dict[str, Any]]:
     """The rows of a file, as ms-swift has them once they are loaded."""
     with open(path, "rb") as file:
         for line in file:
-            yield as_swift_reads(json.loads(line))
+            yield as_swift_reads(json.loads(line), marks)
 
 
 def hub_rows(dataset: str, arguments: Any) -> Any:
@@ -320,12 +335,54 @@ def look_at_chunk(chunk: tuple[int, int]) -> list[list[Any]]:
     offset, rows = chunk
     with open(path, "rb") as file:
         file.seek(offset)
-        return [look.at(as_swift_reads(json.loads(file.readline()))) for _ in range(rows)]
+        return [look_at_row(json.loads(file.readline()), look) for _ in range(rows)]
 
 
-def as_swift_reads(row: dict[str, Any]) -> dict[str, Any]:
+def look_at_row(row: dict[str, Any], look: Look) -> list[Any]:
+    """The verdict on one row of a file."""
+    if look.thought_marks is None and any(one.get("reasoning_content") for one in row["messages"]):
+        name = getattr(getattr(look.template, "template_meta", None), "template_type", "")
+        why = f"a turn has a thought, and ms-swift's template {name!r} has no marks for thoughts"
+        return [0, 0, REFUSED, why, 0, []]
+    return look.at(as_swift_reads(row, look.thought_marks))
+
+
+def thought_marks(meta: Any) -> tuple[str, str] | None:
+    """What this template puts before and after a thought, judged by what it begins an answer
+    with: one that is thought about, and one that is not."""
+    opening = getattr(meta, "thinking_prefix", "") or ""
+    none = getattr(meta, "non_thinking_prefix", "") or ""
+    if opening and none:
+        return opening, none.removeprefix(opening)
+    if THINK in none:
+        opening = THINK_LINE if none.startswith(THINK_LINE) else THINK
+        return opening, none.removeprefix(opening)
+    if THINK in opening:
+        return opening, "\n</think>\n\n" if opening.endswith("\n") else "</think>"
+    return None
+
+
+def refused_kind(row: dict[str, Any]) -> list[Any] | None:
+    """The verdict on a row of a hub's data set that is not for imitation: training would learn
+    from it all the same."""
+    if row.get("rejected_messages") or row.get("rejected_response"):
+        why = "this is preference data; this job learns by imitation (SFT)"
+    elif isinstance(row.get("label"), bool):
+        why = "this is data with good and bad answers; this job learns by imitation (SFT)"
+    else:
+        return None
+    return [0, 0, REFUSED_KIND, why, 0, []]
+
+
+def as_swift_reads(row: dict[str, Any], marks: tuple[str, str] | None) -> dict[str, Any]:
     """A row as ms-swift has it once it is loaded."""
-    loaded: dict[str, Any] = {"messages": row["messages"]}
+    messages = []
+    for one in row["messages"]:
+        content = one["content"]
+        if marks and one.get("reasoning_content"):
+            content = f"{marks[0]}{one['reasoning_content']}{marks[1]}{content}"
+        messages.append({"role": one["role"], "content": content, "loss": one.get("loss")})
+    loaded: dict[str, Any] = {"messages": messages}
     if row.get("images"):
         loaded["images"] = [{"bytes": None, "path": path} for path in row["images"]]
     return loaded
