@@ -48,7 +48,6 @@ class CheckedPart:
     """Where the rows of each source end in the file, counted from its beginning."""
     first_unlearnt: str
     """Where the first row is that has a turn which is not learnt; empty without one."""
-    has_images: bool = False
 
     def tally_of(self, row: int) -> Tally:
         """The tally for row number `row` of the file, from 0: to drop it, or to say its size."""
@@ -95,7 +94,6 @@ def write_checked(
         bool(writer.plain),
         row_ends,
         writer.first_unlearnt,
-        writer.has_images,
     )
 
 
@@ -105,7 +103,6 @@ class _RowWriter:
     def __init__(self) -> None:
         self.plain: bool | None = None
         self.first_unlearnt = ""
-        self.has_images = False
         self._first_place = ""
 
     def lines(self, rows: Iterator[CheckedRow], tally: Tally) -> Iterator[str]:
@@ -113,8 +110,6 @@ class _RowWriter:
             self._require_one_kind(row)
             if not self.first_unlearnt and any(not turn.learnt for turn in row.dialogue):
                 self.first_unlearnt = row.place
-            if row.images:
-                self.has_images = True
             if any(turn.name for turn in row.dialogue):
                 tally.ignore([NAMES])
             yield json.dumps(_document(row), ensure_ascii=False) + "\n"

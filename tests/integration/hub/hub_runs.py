@@ -91,7 +91,10 @@ def main(wanted: dict[str, Any]) -> dict[str, Any]:
         own = Path(wanted["root"]) / "run-cache"
         asked = Asked(wanted["split"], columns=wanted.get("columns", {}))
         rows, commit = download_rows(hub_id, asked, own, pins, spool)
-        return {"rows": [[row.line, row.value] for row in rows], "commit": commit}
+        read = list(rows)
+        unread = sorted({name for row in read for name in row.unread})
+        found = [[row.line, row.value] for row in read]
+        return {"rows": found, "unread": unread, "commit": commit}
     except Exception as error:
         import traceback
 

@@ -317,12 +317,34 @@ def test_values_of_several_types_come_as_they_were_written(
 
 
 def test_columns_of_no_known_format_are_named(hub: HubServer, host: Downloader) -> None:
-    hub.publish("acme/odd", {"train.csv": b"question,answer\na,b\n"}, kind="datasets")
+    hub.publish("acme/odd", {"train.csv": b"title,body\na,b\n"}, kind="datasets")
 
     told = host.run("acme/odd", split="train")
 
     assert told["cause"] == "DATASET_INVALID"
-    assert "found the columns question, answer" in told["message"]
+    assert "found the columns title, body" in told["message"]
+
+
+def test_columns_have_the_names_that_the_job_gives(hub: HubServer, host: Downloader) -> None:
+    hub.publish("acme/odd", {"train.csv": b"id,title,body\n1,a,b\n"}, kind="datasets")
+
+    named = host.run("acme/odd", split="train", columns={"instruction": "title", "output": "body"})
+    wrong = host.run("acme/odd", split="train", columns={"instruction": "head", "output": "body"})
+
+    assert named["rows"] == [[1, {"title": "a", "body": "b"}]]
+    assert named["unread"] == ["id"]
+    assert wrong["cause"] == "DATASET_INVALID"
+    assert 'has no column "head", named in columns; it has: id, title, body' in wrong["message"]
+
+
+def test_a_text_file_has_a_row_for_each_line_that_is_not_empty(
+    hub: HubServer, host: Downloader
+) -> None:
+    hub.publish("acme/wiki", {"train.txt": b"one\n\n \ntwo\n"}, kind="datasets")
+
+    got = host.run("acme/wiki", split="train")
+
+    assert got["rows"] == [[1, {"text": "one"}], [4, {"text": "two"}]]
 
 
 @pytest.mark.timeout(60)

@@ -143,7 +143,7 @@ def columns_read(
     wanted = fields_of(columns)
     if not format_of_fields(names, row_format):
         wanted |= frozenset(name for name in names if name.lower() in wanted | _PRESET_NAMES)
-    return [name for name in names if name in wanted]
+    return [name for name in names if name in wanted] or None
 
 
 def header_fault(names: Collection[str], columns: Columns) -> str:

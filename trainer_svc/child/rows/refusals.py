@@ -64,6 +64,8 @@ REFUSED: Mapping[str, Refusal] = {
     "rejected_response": PREFERENCE,
     "rejected_responses": PREFERENCE,
     "rejected_images": PREFERENCE,
+    "preferred_output": PREFERENCE,
+    "non_preferred_output": PREFERENCE,
     "better_response_id": PREFERENCE,
     "safer_response_id": PREFERENCE,
     "kto_tag": LABELS,
@@ -133,4 +135,6 @@ def _says_something(value: Any) -> bool:
 
 
 def _says_good_or_bad(value: Any) -> bool:
-    return str(value).strip().lower() in _GOOD_OR_BAD if is_set(value) else False
+    if isinstance(value, bool | int | float):
+        return value in (0, 1)
+    return isinstance(value, str) and value.strip().lower() in _GOOD_OR_BAD

@@ -12,7 +12,6 @@ something else than the spec means (CONFIG_INVALID).
 """
 
 import json
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import IntEnum
@@ -36,6 +35,7 @@ from trainer_svc.child.swift import inside
 from trainer_svc.child.swift.inside.row_segments import Segment
 from trainer_svc.child.swift.process import Program
 from trainer_svc.child.swift.relay import Relay
+from trainer_svc.child.swift.trained_rows import PICTURE_IN_TEXT, as_trained, names_a_picture
 
 SCRIPT = Path(inside.__path__[0], "prepass.py")
 REFUSED_BY_SWIFT = "refused_by_swift"
@@ -58,18 +58,6 @@ DROPPED: Mapping[Fate, str] = {
     Fate.NO_SUPERVISED_TOKENS: NO_SUPERVISED_TOKENS,
     Fate.REFUSED: REFUSED_BY_SWIFT,
 }
-
-
-# As ms-swift finds it: it opens whatever file stands between, and puts the picture there.
-_PICTURE_TAG = re.compile(r"<img>(.+?)</img>")
-PICTURE_IN_TEXT = "<img>...</img> would be opened as a file; give pictures in images"
-
-
-def _names_a_picture(row: Mapping[str, Any]) -> bool:
-    """Whether a text names a picture past the check that pictures lie inside the roots."""
-    return not row.get("images") and any(
-        _PICTURE_TAG.search(str(message["content"])) for message in row["messages"]
-    )
 
 
 @dataclass(frozen=True)
@@ -299,7 +287,7 @@ class Prepass:
             for number, (line, verdict) in enumerate(zip(rows, verdicts, strict=True)):
                 row = json.loads(line)
                 place = row.pop("place")
-                if _names_a_picture(row):
+                if names_a_picture(row):
                     verdict = Verdict(0, 0, Fate.REFUSED, PICTURE_IN_TEXT)
                 if self._judge(part.tally_of(number), place, verdict):
                     written = as_trained(row, part, thought_marks)
@@ -348,33 +336,6 @@ def _kept(place: str, verdict: Verdict) -> KeptRow:
         length=verdict.length,
         segments=verdict.segments,
     )
-
-
-def as_trained(
-    row: dict[str, Any], part: CheckedPart, thought_marks: Sequence[str] | None
-) -> dict[str, Any]:
-    """A row as it stands in the file that ms-swift trains from: thoughts between the template's
-    marks. Every row has the same keys, for the library that reads the file takes their types from
-    the first ones: "loss" is given in all answers where it is given in any."""
-    messages = []
-    for message in row["messages"]:
-        written = {"role": message["role"], "content": with_thought(message, thought_marks)}
-        if part.first_unlearnt and message["role"] == "assistant":
-            written["loss"] = message.get("loss", True)
-        messages.append(written)
-    trained: dict[str, Any] = {"messages": messages}
-    if part.has_images:
-        trained["images"] = row.get("images", [])
-    return trained
-
-
-def with_thought(message: Mapping[str, Any], marks: Sequence[str] | None) -> str:
-    """The content of a message, its thought before it; as in inside/prepass.py."""
-    thought, content = message.get("reasoning_content"), str(message["content"])
-    if not thought or marks is None:
-        return content
-    begin, end = marks
-    return f"{begin}{thought}{end}{content}"
 
 
 def _looks(checked: CheckedSources) -> Iterator[_Look]:

@@ -382,9 +382,7 @@ class DroppedRows(_message.Message):
     reason: _builtins.str
     """"too_long", "malformed", "empty", "no_assistant_turn",
     "no_supervised_tokens", "no_system_role", "thought_not_rendered",
-    "turns_not_found", "image_missing", "image_broken",
-    "images_do_not_match", "refused_by_swift".
-    "no_supervised_tokens", "unsupported_tools", "unsupported_media",
+    "turns_not_found", "unsupported_tools", "unsupported_media",
     "image_missing", "image_broken", "images_do_not_match",
     "refused_by_swift".
     """
@@ -471,7 +469,6 @@ class DataPrepared(_message.Message):
     DROPPED_FIELD_NUMBER: _builtins.int
     TOKENS_FIELD_NUMBER: _builtins.int
     SUPERVISED_TOKENS_FIELD_NUMBER: _builtins.int
-    THOUGHTS_DROPPED_FIELD_NUMBER: _builtins.int
     IGNORED_KEYS_FIELD_NUMBER: _builtins.int
     IGNORED_KEYS_OMITTED_ROWS_FIELD_NUMBER: _builtins.int
     COLUMNS_FIELD_NUMBER: _builtins.int
@@ -479,6 +476,7 @@ class DataPrepared(_message.Message):
     TURNS_NOT_LEARNT_FIELD_NUMBER: _builtins.int
     THOUGHTS_FIELD_NUMBER: _builtins.int
     EMPTY_ANSWERS_FIELD_NUMBER: _builtins.int
+    THOUGHTS_DROPPED_FIELD_NUMBER: _builtins.int
     part: _builtins.str
     """"train" or "eval"."""
     source: _builtins.str
@@ -493,11 +491,6 @@ class DataPrepared(_message.Message):
     """Tokens in all."""
     supervised_tokens: _builtins.int
     """Tokens with loss on them."""
-    thoughts_dropped: _builtins.int
-    """The assistant's turns that carry no loss because the chat template leaves
-    out what was thought before them, as it does of earlier turns when the
-    model is used. Of rows that were kept.
-    """
     ignored_keys_omitted_rows: _builtins.int
     """Rows with a key that is not used and has no place in ignored_keys."""
     split: _builtins.str
@@ -511,6 +504,11 @@ class DataPrepared(_message.Message):
     empty_answers: _builtins.int
     """The assistant's turns that are learnt and empty: they teach the model to
     answer nothing; likewise.
+    """
+    thoughts_dropped: _builtins.int
+    """The assistant's turns that carry no loss because the chat template leaves
+    out what was thought before them, as it does of earlier turns when the
+    model is used. Of rows that were kept.
     """
     @_builtins.property
     def dropped(self) -> _containers.RepeatedCompositeFieldContainer[Global___DroppedRows]:
@@ -537,7 +535,6 @@ class DataPrepared(_message.Message):
         dropped: _abc.Iterable[Global___DroppedRows] | None = ...,
         tokens: _builtins.int = ...,
         supervised_tokens: _builtins.int = ...,
-        thoughts_dropped: _builtins.int = ...,
         ignored_keys: _abc.Iterable[Global___IgnoredKey] | None = ...,
         ignored_keys_omitted_rows: _builtins.int = ...,
         columns: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
@@ -545,6 +542,7 @@ class DataPrepared(_message.Message):
         turns_not_learnt: _builtins.int = ...,
         thoughts: _builtins.int = ...,
         empty_answers: _builtins.int = ...,
+        thoughts_dropped: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...

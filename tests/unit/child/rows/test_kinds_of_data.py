@@ -161,6 +161,10 @@ REFUSED: dict[str, tuple[Any, str]] = {
         {"prompt": "q", "messages": BOTH, "chosen": BOTH, "rejected": BOTH, "score_chosen": 9.0},
         PREFERENCE,
     ),
+    "OpenAI DPO": (
+        {"input": {"messages": [USER]}, "preferred_output": BOTH, "non_preferred_output": BOTH},
+        PREFERENCE,
+    ),
     "PKU-SafeRLHF": (
         {"prompt": "q", "response_0": "a", "response_1": "b", "better_response_id": 1},
         PREFERENCE,
@@ -169,7 +173,8 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "LLaMA-Factory KTO, good": ({"messages": BOTH, "label": True}, LABELS),
     "LLaMA-Factory KTO tag": ({"messages": BOTH, "kto_tag": True}, LABELS),
     "TRL KTO": ({"prompt": "q", "completion": "a", "label": False}, LABELS),
-    "KTO with numbers": ({"prompt": "q", "completion": "a", "label": 1}, LABELS),
+    "KTO with numbers": ({"prompt": "q", "completion": "a", "label": 1.0}, LABELS),
+    "KTO with names of truth": ({"instruction": "q", "output": "a", "label": "False"}, LABELS),
 }
 UNSUPPORTED: dict[str, tuple[Any, str, str]] = {
     "tools without a call": ({"messages": BOTH, "tools": [{}]}, TOOLS, "unsupported_tools"),

@@ -123,6 +123,8 @@ def test_of_a_table_only_what_means_something_is_read() -> None:
     assert columns_read(["a", "b", "c"], None, {"instruction": "a", "output": "c"}) == ["a", "c"]
     assert columns_read(["a", "b"], None, {"instruction": "a", "output": "c"}) is None
     assert columns_read(["a", "b"], None, {}) is None
+    assert columns_read(["a", "b"], RowFormat.ALPACA, {}) is None
+    assert columns_read(["a", "label"], RowFormat.ALPACA, {}) == ["label"]
 
 
 def test_presets_make_whole_rows() -> None:
