@@ -17,7 +17,7 @@ from tunewright.v1.spec_pb2 import MODEL_KIND_VLM, Hyperparameters, ModelKind
 
 from trainer_svc.child.failure import Cause, RunFailed
 from trainer_svc.child.hardware import Hardware
-from trainer_svc.child.tokenizer_files import require_library, require_same_ids
+from trainer_svc.child.tokenizer_files import as_sentencepiece, require_readable
 
 if TYPE_CHECKING:
     from peft import LoraConfig, PeftModel
@@ -65,12 +65,12 @@ def load_tokenizer(base: BaseModel) -> "PreTrainedTokenizerBase":
     """The tokenizer in the model's folder. Raises RunFailed."""
     from transformers import AutoTokenizer
 
-    require_library(base.folder, base.name)
+    require_readable(base.folder, base.name)
 
     tokenizer: Any = AutoTokenizer.from_pretrained(
         base.folder, trust_remote_code=base.trusted, local_files_only=True
     )
-    require_same_ids(base.folder, base.name, tokenizer)
+    tokenizer = as_sentencepiece(base.folder, base.name, tokenizer)
     pad_with_end(tokenizer, base)
     return tokenizer  # type: ignore[no-any-return]  # AutoTokenizer is untyped
 

@@ -2,10 +2,8 @@
 Mistral and Yi have it: the libraries it needs, and whether it is read right.
 
 Refuses, before anything is loaded, a sentencepiece or tiktoken file whose library is
-not installed, by its right name (RunFailed, ENVIRONMENT_INVALID), and, once it is
-loaded, a tokenizer that gives other ids than sentencepiece itself does: without the
-settings of tokenizer_config.json the first word of a text is read as another one
-(MODEL_INVALID).
+not installed, by its right name (RunFailed, ENVIRONMENT_INVALID), and a tokenizer
+that gives other tokens than sentencepiece itself does (MODEL_INVALID).
 """
 
 import importlib.util
@@ -37,8 +35,9 @@ def library_of(folder: Path) -> str:
     return TIKTOKEN if TIKTOKEN_LINE.fullmatch(first) else SENTENCEPIECE
 
 
-def require_library(folder: Path, name: str) -> None:
-    """Raises RunFailed if what reads the tokenizer is not installed. `name` is the model's."""
+def require_readable(folder: Path, name: str) -> None:
+    """Raises RunFailed if what reads the tokenizer is not installed, or cannot read it. `name` is
+    the model's."""
     library = library_of(folder)
     if library and importlib.util.find_spec(library) is None:
         raise RunFailed(
@@ -47,12 +46,48 @@ def require_library(folder: Path, name: str) -> None:
             " not installed on this trainer",
             f"Install {library} on the trainer, or use a model with {FAST_FILE}.",
         )
+    if library == SENTENCEPIECE:
+        _ids_of_file(folder, name)
 
 
-def require_same_ids(folder: Path, name: str, tokenizer: "PreTrainedTokenizerBase") -> None:
-    """Raises RunFailed if `tokenizer`, made of a sentencepiece file, does not do what it says."""
+def as_sentencepiece(
+    folder: Path, name: str, tokenizer: "PreTrainedTokenizerBase"
+) -> "PreTrainedTokenizerBase":
+    """`tokenizer`, made of the files in `folder`, if it gives the tokens that sentencepiece gives;
+    else another class that does. transformers chooses the class by the model's type, and for
+    Mistral and Phi-3 it is one that takes the first word of a text for another. Raises RunFailed.
+    """
+    if library_of(folder) != SENTENCEPIECE:
+        return tokenizer
+    right = _ids_of_file(folder, name)
+    if _ids(tokenizer) == right:
+        return tokenizer
+    from transformers import LlamaTokenizer
+
+    other: Any = LlamaTokenizer.from_pretrained(folder, local_files_only=True)
+    if _ids(other) != right:
+        raise _read_otherwise(name)
+    return other  # type: ignore[no-any-return]  # untyped
+
+
+def require_as_sentencepiece(folder: Path, name: str) -> None:
+    """Refuses a folder in which another program, which takes what AutoTokenizer gives, would read
+    another tokenizer than the model was trained with (RunFailed)."""
     if library_of(folder) != SENTENCEPIECE:
         return
+    require_readable(folder, name)
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    if _ids(tokenizer) != _ids_of_file(folder, name):
+        raise _read_otherwise(name)
+
+
+def _ids(tokenizer: Any) -> list[int]:
+    return list(tokenizer.encode(PROBE, add_special_tokens=False))
+
+
+def _ids_of_file(folder: Path, name: str) -> list[int]:
     import sentencepiece
 
     processor: Any = sentencepiece.SentencePieceProcessor()
@@ -64,17 +99,13 @@ def require_same_ids(folder: Path, name: str, tokenizer: "PreTrainedTokenizerBas
             f"{FILE} of {name} is not a sentencepiece model",
             "Copy or download the model again; the file is not whole.",
         ) from error
-    known: Any = tokenizer
-    if known.encode(PROBE, add_special_tokens=False) != processor.EncodeAsIds(PROBE):
-        raise RunFailed(
-            Cause.MODEL_INVALID,
-            f"the tokenizer of {name}, made of {FILE}, gives other tokens than sentencepiece does;"
-            f" {_settings(folder)}",
-            f"Add the model's tokenizer_config.json and {FAST_FILE} to its folder.",
-        )
+    return list(processor.EncodeAsIds(PROBE))
 
 
-def _settings(folder: Path) -> str:
-    if (folder / "tokenizer_config.json").is_file():
-        return "tokenizer_config.json names another class of tokenizer"
-    return "the folder has no tokenizer_config.json"
+def _read_otherwise(name: str) -> RunFailed:
+    return RunFailed(
+        Cause.MODEL_INVALID,
+        f"the tokenizer of {name}, made of {FILE} alone, gives other tokens than sentencepiece"
+        " does; the model was not trained with those",
+        f"Add the model's {FAST_FILE} to its folder.",
+    )

@@ -24,6 +24,7 @@ from trainer_svc.child.swift.environment import looking_environment
 from trainer_svc.child.swift.process import Tree
 from trainer_svc.child.swift.relay import Relay
 from trainer_svc.child.swift.remote_code import require_no_code
+from trainer_svc.child.tokenizer_files import require_as_sentencepiece
 
 SCRIPT = Path(inside.__path__[0], "fetch_model.py")
 TURN_SECONDS = 0.1
@@ -53,6 +54,7 @@ def find_base(
     if weights or isinstance(found, Path):
         require_weights(folder, asked.name)
     require_no_code(folder, asked.name, run.trust_remote_code)
+    require_as_sentencepiece(folder, asked.name)
     return BaseModel(asked.name, revision, folder)
 
 

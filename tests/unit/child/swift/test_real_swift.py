@@ -176,3 +176,22 @@ def test_a_models_code_runs_only_where_it_is_trusted(
     assert ("the canary sings" in child.output) is trusted
     if not trusted:
         assert folder.result["failure"]["cause"] == "FAILURE_CAUSE_MODEL_INVALID"
+
+
+@pytest.mark.timeout(480)  # two runs
+def test_variants_of_lora_and_noise_reach_ms_swift(assets: Path, tmp_path: Path) -> None:
+    few = {"num_train_epochs": 1.0, "max_steps": "2", "logging_steps": 1, "lora_dropout": 0.0}
+    wanted = {**few, "use_rslora": True, "use_dora": True}
+    quiet = attempt(tmp_path / "a", assets, **wanted)
+    noisy = attempt(tmp_path / "b", assets, neftune_noise_alpha=10.0, **wanted)
+    for folder in (quiet, noisy):
+        child = SwiftChild(folder)
+        assert child.wait() == 0, child.output
+
+    config = json.loads((noisy.staging / "adapter_config.json").read_bytes())
+    assert (config["use_rslora"], config["use_dora"]) == (True, True)
+    assert [name for name in weights(noisy.staging) if "lora_magnitude_vector" in name]
+    arguments = json.loads((noisy.staging / "args.json").read_bytes())
+    assert arguments["neftune_noise_alpha"] == 10.0
+    # Before anything is learnt, the noise is all that differs.
+    assert noisy.losses()[1] != quiet.losses()[1]
