@@ -20,7 +20,7 @@ from trainer_svc.child.failure import Cause, RunFailed
 from trainer_svc.child.turns.finder import TurnFinder
 from trainer_svc.child.turns.refusals import RowRefused
 from trainer_svc.child.turns.roles import knows_role, with_system
-from trainer_svc.child.turns.template import Chat, Span, Template
+from trainer_svc.child.turns.template import Span, Template
 from trainer_svc.child.turns.twins import twin_of
 
 if TYPE_CHECKING:
@@ -213,6 +213,3 @@ def _has_part(token: Span, ordered: Sequence[Span], ends: Sequence[int]) -> bool
 
 def _refused(message: str, hint: str) -> RunFailed:
     return RunFailed(Cause.MODEL_INVALID, message, hint)
-
-
-__all__ = ["Chat", "ChatEncoder", "Encoded", "Encoder", "Encoders", "Span", "TextEncoder", "mark"]
