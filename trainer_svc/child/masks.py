@@ -32,6 +32,7 @@ PROBE = (
     Message("user", "second question"),
     Message("assistant", "second answer"),
 )
+NO_SYSTEM_ROLE = "this model's chat template has no system role, and the job has a system_prompt"
 
 
 @dataclass(frozen=True)
@@ -168,7 +169,7 @@ def require_system_role(template: Template) -> None:
     if with_system(template) is None:
         raise RunFailed(
             Cause.CONFIG_INVALID,
-            "this model's chat template has no system role, and the job has a system_prompt",
+            NO_SYSTEM_ROLE,
             "Leave out system_prompt, or use a model whose chat template has a system role.",
         )
 
