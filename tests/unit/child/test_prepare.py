@@ -11,10 +11,11 @@ from google.protobuf.json_format import MessageToDict
 from tests.unit.child.launching import call_warm
 from trainer_svc.child.arrow_rows import WRITE_BYTES, arrow_file
 from trainer_svc.child.dialogue import Message, as_columns
+from trainer_svc.child.encoding import sieve
 from trainer_svc.child.failure import Cause, RunFailed
 from trainer_svc.child.inspection import IGNORED
 from trainer_svc.child.masks import Encoders
-from trainer_svc.child.prepare import ROWS, Recipe, prepare
+from trainer_svc.child.prepare import ROWS, TOKENS, Recipe, _encoding, prepare
 from trainer_svc.child.receipts import Tally
 from trainer_svc.child.source_rows import Rules, file_source
 
@@ -289,3 +290,78 @@ def test_long_rows_are_written_in_batches_that_fit(tmp_path: Path) -> None:
     with pa.memory_map(str(tmp_path / "rows.arrow")) as file, pa.ipc.open_stream(file) as stream:
         batches = list(stream)
     assert [batch.num_rows for batch in batches] == [4, 4, 2]
+
+
+NO_SYSTEM = (
+    "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no') }}{% endif %}"
+    "{% for m in messages %}[{{ m['role'] }}] {{ m['content'] }}<|im_end|>\n{% endfor %}"
+)
+SYSTEM = {"role": "system", "content": "Be brief."}
+
+
+def with_template(model: Path, template: str, rules: Rules) -> Recipe:
+    recipe = recipe_of(model, rules=rules)
+    tokenizer: Any = recipe.encoders._tokenizer
+    tokenizer.chat_template = template
+    return recipe
+
+
+def test_a_system_message_without_a_role_for_it_has_a_reason_of_its_own(
+    plain_model: Path, tmp_path: Path
+) -> None:
+    told = {"messages": [SYSTEM, *chat("Where?", "Here.")["messages"]]}
+    path = write_rows(tmp_path / "data.jsonl", [chat("Where?", "Here."), told])
+    lenient = Rules(strict=False, max_dropped_fraction=1.0)
+    tallies: list[Tally] = []
+
+    with pytest.raises(RunFailed, match=r"data.jsonl:2: .* has no system role") as caught:
+        source = file_source(path.name, path, "", "train", None, None)
+        recipe = with_template(plain_model, NO_SYSTEM, ANY_SHARE)
+        prepare("train", [source], recipe, tmp_path / "strict", lambda tally: None)
+    source = file_source(path.name, path, "", "train", None, None)
+    recipe = with_template(plain_model, NO_SYSTEM, lenient)
+    prepare("train", [source], recipe, tmp_path / "lenient", tallies.append)
+
+    assert "system role" in caught.value.hint
+    assert tallies[0].dropped["no_system_role"].places == [f"{path}:2"]
+
+
+def test_a_system_prompt_that_the_template_has_no_role_for_is_the_jobs_fault(
+    plain_model: Path,
+) -> None:
+    encoders = with_template(plain_model, NO_SYSTEM, ANY_SHARE).encoders
+
+    with pytest.raises(RunFailed, match="has no system role, and the job has") as caught:
+        encoders.require_system_role()
+
+    assert caught.value.cause is Cause.CONFIG_INVALID
+    assert "Leave out system_prompt" in caught.value.hint
+
+
+DROPS = (
+    "{% for m in messages %}[{{ m['role'] }}] {% if loop.last and m.reasoning_content %}<think>"
+    "{{ m.reasoning_content }}</think>{% endif %}{{ m['content'] }}<|im_end|>\n{% endfor %}"
+)
+
+
+def test_thoughts_that_a_template_leaves_out_are_counted(plain_model: Path, tmp_path: Path) -> None:
+    place = "data.jsonl:1"
+    thought = "Let me see."
+    dialogue = [
+        Message("user", "Where?"),
+        Message("assistant", "Here.", thought=thought),
+        Message("user", "Sure?"),
+        Message("assistant", "Yes.", thought=thought),
+    ]
+    recipe = with_template(plain_model, DROPS, ANY_SHARE)
+    with arrow_file(tmp_path / "rows.arrow", ROWS) as writer:
+        writer.add({**as_columns(dialogue), "place": place})
+    encoding = _encoding(recipe, plain=False)
+    assert encoding is not None
+    tally = Tally("train", "data", "data", 64, rows_read=1)
+
+    with arrow_file(tmp_path / "kept.arrow", TOKENS) as kept:
+        sieve(encoding.encoded(tmp_path / "rows.arrow", 1), tally, recipe.rules, kept)
+
+    assert tally.receipt().thoughts_dropped == 1
+    assert tally.rows_kept == 1

@@ -9,7 +9,8 @@ from PIL import Image
 
 from trainer_svc.child.dialogue import Dialogue, Message
 from trainer_svc.child.failure import Cause, RunFailed
-from trainer_svc.child.masks import Chat, Encoded
+from trainer_svc.child.masks import Encoded
+from trainer_svc.child.turns.template import Chat
 from trainer_svc.child.vlm_masks import PictureEncoder, PicturesMisplaced, open_picture
 
 # The libraries warn about themselves when they are imported.

@@ -20,7 +20,7 @@ from jinja2 import TemplateError
 
 from trainer_svc.child.dialogue import Message, as_chat
 from trainer_svc.child.turns import by_turn
-from trainer_svc.child.turns.refusals import NoSystemRole, RowRefused, ThoughtLost, TurnsNotFound
+from trainer_svc.child.turns.refusals import NoSystemRole, ThoughtLost, TurnsNotFound
 from trainer_svc.child.turns.roles import with_system
 from trainer_svc.child.turns.shape import Shape, shape_of
 from trainer_svc.child.turns.skeleton import Fitted, Skeleton, learn
@@ -113,10 +113,11 @@ class TurnFinder:
     def _fit(
         self, template: Template, shape: Shape, words: Sequence[str], text: str
     ) -> Fitted | None:
-        known = shape in self._skeletons
+        known = self._skeletons.get(shape) is not None
         fitted = self._fit_once(template, shape, words, text)
-        if fitted is None and known and self._skeletons.pop(shape) is not None:
+        if fitted is None and known:
             # What a template writes may change from day to day.
+            del self._skeletons[shape]
             fitted = self._fit_once(template, shape, words, text)
         return fitted
 
@@ -236,6 +237,3 @@ def _pattern(added_tokens: Iterable[str]) -> re.Pattern[str]:
     """Finds added tokens, the longest at each place; white space alone is none."""
     longest_first = sorted({token for token in added_tokens if token.strip()}, key=len)[::-1]
     return re.compile("|".join(map(re.escape, longest_first)) or "(?!)")
-
-
-__all__ = ["Rendered", "RowRefused", "TurnFinder"]

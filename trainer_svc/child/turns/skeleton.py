@@ -297,6 +297,3 @@ def longest_overlap(prompt: str, text: str) -> int:
         if prompt[start:].strip() and found >= 0:
             return found + len(prompt) - start
     return 0
-
-
-__all__ = ["Fitted", "Place", "Skeleton", "Slot", "TurnPlaces", "common", "learn"]

@@ -22,7 +22,7 @@ from tests.unit.child.families.texts import (
     THOUGHT_LAST,
     TextFamily,
 )
-from trainer_svc.child.dialogue import Dialogue, Message
+from trainer_svc.child.dialogue import Dialogue, Message, as_chat
 from trainer_svc.child.masks import ChatEncoder, Encoded
 from trainer_svc.child.turns.refusals import NoSystemRole, ThoughtLost
 
@@ -166,3 +166,28 @@ def test_no_way_of_finding_turns_is_needed_but_the_first(
 
     assert skeletons
     assert None not in skeletons.values()
+
+
+def test_marks_of_trl_are_taken_as_trl_takes_them(
+    family: TextFamily, tokenizer: Any, encoder: ChatEncoder
+) -> None:
+    """What a plain script of TRL's with assistant_only_loss would learn."""
+    source = encoder._turns.template.source
+    if not encoder._turns._marked:
+        assert "generation %}" not in source
+        return
+    for kind in ("single", "dialogue", "system"):
+        if isinstance(family.of(kind), str):
+            continue
+
+        batch = tokenizer.apply_chat_template(
+            as_chat(ROWS[kind]),
+            chat_template=source,
+            tokenize=True,
+            return_dict=True,
+            return_assistant_tokens_mask=True,
+        )
+
+        encoded = encoder.encode(ROWS[kind])
+        assert encoded.input_ids == batch["input_ids"]
+        assert encoded.supervised == [bool(mark) for mark in batch["assistant_masks"]]

@@ -12,7 +12,7 @@ import pytest
 
 from tests.unit.child.families import text_models
 from tests.unit.child.families.test_text_families import require_packages
-from tests.unit.child.families.texts import FAMILIES, FIRST, LAST, NO_SYSTEM, TextFamily
+from tests.unit.child.families.texts import BY_NAME, FAMILIES, FIRST, LAST, NO_SYSTEM, TextFamily
 from tests.unit.child.launching import call_warm, launch
 from tests.unit.child.run_folders import make_run_folder
 from trainer_svc.child.manifest import prove
@@ -64,3 +64,20 @@ def test_the_family_trains(family: TextFamily, tmp_path: Path) -> None:
     (receipt,) = folder.entries("data_prepared")
     assert int(receipt["rows_kept"]) == len(rows)
     prove(folder.staging)
+
+
+def test_a_system_prompt_without_a_role_for_it_fails_before_any_row(tmp_path: Path) -> None:
+    family = BY_NAME["gemma2"]
+    require_packages(family)
+    model, data = tmp_path / "model", tmp_path / "rows.jsonl"
+    call_warm(text_models.write_family, family.name, str(model))
+    data.write_text("this is never read\n")
+    folder = make_run_folder(tmp_path, model, data, system_prompt="Be brief.")
+
+    process = launch(folder)
+
+    assert process.wait() != 0
+    failure = folder.result["failure"]
+    assert failure["cause"] == "FAILURE_CAUSE_CONFIG_INVALID"
+    assert "has no system role" in failure["message"]
+    assert "Leave out system_prompt" in failure["hint"]
