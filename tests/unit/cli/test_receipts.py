@@ -35,6 +35,13 @@ def test_a_receipt_says_what_became_of_the_rows() -> None:
     }
 
 
+def test_what_a_terminal_would_act_on_is_spelled_out() -> None:
+    dropped = feed_pb2.DroppedRows(reason="x", count=1, places=["a\x1b[2J.jsonl:1"])
+    data = feed_pb2.DataPrepared(part="train", source="/d/\x1b]0;x\x07", dropped=[dropped])
+
+    assert "\x1b" not in receipt_title(data) + dict(receipt_fields(data))["dropped"]
+
+
 def test_a_receipt_of_nothing_has_no_share() -> None:
     fields = dict(receipt_fields(feed_pb2.DataPrepared(part="eval")))
 

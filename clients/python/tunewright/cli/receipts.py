@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from tunewright.cli import words
+from tunewright.cli.data_words import printable
 from tunewright.v1 import feed_pb2
 
 Data = feed_pb2.DataPrepared
@@ -16,7 +17,7 @@ Data = feed_pb2.DataPrepared
 
 def receipt_title(data: Data) -> str:
     """ "receipt of train data  /data/rows.jsonl"."""
-    return f"receipt of {data.part} data  {data.source}"
+    return f"receipt of {data.part} data  {printable(data.source)}"
 
 
 def receipt_fields(data: Data) -> Iterator[tuple[str, str]]:
@@ -38,8 +39,8 @@ def _dropped(data: Data) -> str:
 
 
 def _one_reason(dropped: feed_pb2.DroppedRows) -> str:
-    said = f"{words.count(dropped.count)} {dropped.reason.replace('_', ' ')}"
-    return f"{said} (first: {dropped.places[0]})" if dropped.places else said
+    said = f"{words.count(dropped.count)} {printable(dropped.reason.replace('_', ' '))}"
+    return f"{said} (first: {printable(dropped.places[0])})" if dropped.places else said
 
 
 def _tokens(data: Data) -> str:
