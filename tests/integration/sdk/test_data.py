@@ -345,7 +345,7 @@ def test_the_command_sends_what_was_typed_with_paths_made_absolute(
     assert (request.recipe, request.trainer, request.rows_shown) == ("recipes/r", "trainers/t", 0)
 
 
-def test_a_bad_request_is_a_line_for_each_field_and_exit_code_2(
+def test_a_bad_request_is_a_line_for_each_option_and_exit_code_2(
     tunewright: Tunewright, scheduler: FakeScheduler
 ) -> None:
     violations = (Violation("spec.model.name", "is required"), Violation("rows_shown", "too many"))
@@ -355,8 +355,8 @@ def test_a_bad_request_is_a_line_for_each_field_and_exit_code_2(
 
     assert done.returncode == 2
     assert done.stderr.splitlines() == [
-        "error: model.name: is required",
-        "error: rows_shown: too many",
+        "error: --model: is required",
+        "error: --rows: too many",
     ]
 
 

@@ -4,25 +4,26 @@ from __future__ import annotations
 
 import inspect
 import re
+from collections.abc import Callable
 
 import pytest
 import typer
 from google.protobuf.descriptor import Descriptor
-from tunewright.cli import new_job
+from tunewright.cli import data, new_job
 from tunewright.cli.exits import error_lines, error_record
 from tunewright.cli.option_names import OPTIONS, in_options, option_of
 from tunewright.errors import Violation, invalid_request
 from tunewright.requests import JobArguments
-from tunewright.v1 import job_service_pb2
+from tunewright.v1 import data_service_pb2, job_service_pb2
 
 # Options that set no field: where the spec is, what to do with the answer, whom to ask.
 WITHOUT_FIELD = {"--file", "--watch", "--json", "--address"}
 
 
-def typed_options() -> set[str]:
-    """The long options of `jobs create`."""
+def typed_options(function: Callable[..., object]) -> set[str]:
+    """The long options of a command."""
     command = typer.Typer(add_completion=False)
-    command.command()(new_job.create)
+    command.command()(function)
     parameters = typer.main.get_command(command).params
     return {
         name
@@ -42,16 +43,20 @@ def exists(path: str, kind: Descriptor) -> bool:
 
 
 def test_every_option_that_sets_a_field_is_in_the_table() -> None:
-    assert typed_options() - WITHOUT_FIELD == set(OPTIONS.values())
+    typed = typed_options(new_job.create) | typed_options(data.check)
+
+    assert typed - WITHOUT_FIELD == set(OPTIONS.values())
 
 
 def test_every_row_is_a_field_of_the_contract_or_an_argument_of_the_sdk() -> None:
-    kind = job_service_pb2.CreateJobRequest.DESCRIPTOR
+    create = job_service_pb2.CreateJobRequest.DESCRIPTOR
+    check = data_service_pb2.CheckDataRequest.DESCRIPTOR
 
     wrong = [
         path
         for path in OPTIONS
-        if not exists(path.removesuffix("."), kind) and path not in JobArguments.__annotations__
+        if not any(exists(path.removesuffix("."), kind) for kind in (create, check))
+        and path not in JobArguments.__annotations__
     ]
 
     assert wrong == []
@@ -99,6 +104,12 @@ def test_every_argument_that_the_command_gives_the_sdk_leads_to_an_option() -> N
         ),
         ("job.labels[a.b]", "is odd", "--label: is odd"),
         ("job_id", "is odd", "--id: is odd"),
+        # As CheckDataRequest names them.
+        ("spec.train_data[0].source", "is odd", "--data: is odd"),
+        ("spec.hyperparameters.seed", "is odd", "--set seed=...: is odd"),
+        ("spec", "is required", "give --model and --data, or --recipe, or --file"),
+        ("recipe", "is odd", "--recipe: is odd"),
+        ("rows_shown", "must be 0 to 20", "--rows: must be 0 to 20"),
         ("request.job_id", "is odd", "--id: is odd"),
         ("format", "needs train_data or eval_data", "--format: needs --data or --eval-data"),
         ("job.spec", "is required", "give --model and --data, or --recipe, or --file"),

@@ -13,9 +13,11 @@ from tunewright.cli import new_job_options as options
 from tunewright.cli import values
 from tunewright.cli.data_view import DataView, JsonDataView, PlainDataView
 from tunewright.cli.exits import ExitCode
-from tunewright.cli.new_job import given, spec_in
+from tunewright.cli.new_job import given, refuse_leftover, spec_in
+from tunewright.cli.option_names import in_options
 from tunewright.cli.options import Address, AsJson, client_for
 from tunewright.data_report import DataReport
+from tunewright.errors import InvalidRequest
 
 app = typer.Typer(no_args_is_help=True, help="Check data before a job trains on it.")
 
@@ -25,8 +27,10 @@ def _data() -> None:
     """Check data before a job trains on it."""
 
 
-@app.command()
+# As with `jobs create`, what is left over is refused in words that help.
+@app.command(context_settings={"allow_extra_args": True})
 def check(
+    context: typer.Context,
     recipe: options.Recipe = None,
     model: options.Model = None,
     data: options.Data = None,
@@ -51,6 +55,7 @@ def check(
 
     Exit code 0 only if a job with this data would begin to train.
     """
+    refuse_leftover(context)
     arguments = given(
         recipe=recipe,
         spec=spec_file and spec_in(spec_file),
@@ -69,12 +74,15 @@ def check(
     )
     view: DataView = JsonDataView() if as_json else PlainDataView()
     report = DataReport()
-    with (
-        client_for(address) as client,
-        client.data.check(rows_shown=rows, **arguments) as messages,
-    ):
-        for message in messages:
-            report.add(message)
-            view.show(message)
+    try:
+        with (
+            client_for(address) as client,
+            client.data.check(rows_shown=rows, **arguments) as messages,
+        ):
+            for message in messages:
+                report.add(message)
+                view.show(message)
+    except InvalidRequest as error:
+        raise in_options(error, spec_in_file=spec_file is not None) from None
     view.conclude(report.require_complete())
     return ExitCode.OK if report.accepted else ExitCode.FAILED

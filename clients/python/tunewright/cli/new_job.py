@@ -61,8 +61,7 @@ def create(
     address: Address = None,
 ) -> ExitCode:
     """Submit a job. With --watch, exit code 0 only for SUCCEEDED."""
-    if context.args:
-        raise CommandError(_leftover_words(context.args))
+    refuse_leftover(context)
     if watch and (hold or validate_only):
         raise CommandError("--watch does not go with --hold and --validate-only")
     arguments = given(
@@ -101,10 +100,13 @@ def create(
         return _tell(job, watch, as_json)
 
 
-def _leftover_words(leftover: list[str]) -> str:
+def refuse_leftover(context: typer.Context) -> None:
     """A pattern like *.jsonl is expanded by the shell: only its first file follows the option."""
+    leftover = context.args
+    if not leftover:
+        return
     rest = f" and {len(leftover) - 1} more" if len(leftover) > 1 else ""
-    return (
+    raise CommandError(
         f"unexpected argument {leftover[0]!r:.200}{rest}; give --data once for each file: "
         "--data a.jsonl --data b.jsonl"
     )

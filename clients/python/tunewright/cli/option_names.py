@@ -1,4 +1,4 @@
-"""Fields of a request as the options of `jobs create` that set them.
+"""Fields of a request as the options of `jobs create` and `data check` that set them.
 
 A service refuses fields ("job.spec.train_data: is required"); who typed
 options is told of options ("--data: is required"). One table, and a test that
@@ -47,6 +47,8 @@ OPTIONS: Mapping[str, str] = MappingProxyType(
         "job_id": "--id",
         "hold": "--hold",
         "validate_only": "--validate-only",
+        # Of `data check` alone.
+        "rows_shown": "--rows",
         # The SDK's own name, for what it puts into each data set.
         "format": "--format",
     }
@@ -83,7 +85,7 @@ def in_options(error: InvalidRequest, *, spec_in_file: bool) -> InvalidRequest:
 
 def option_of(path: str) -> str:
     """The option that sets a field; "" if none does."""
-    path = path.removeprefix("request.")
+    path = _as_for_jobs(path)
     if path in _words():  # the SDK's own arguments stand alone
         return _words()[path]
     index = _INDEX.search(path)
@@ -99,6 +101,12 @@ def option_of(path: str) -> str:
     return ""
 
 
+def _as_for_jobs(path: str) -> str:
+    """The path in CreateJobRequest: CheckDataRequest has the spec without a job around it."""
+    path = path.removeprefix("request.")
+    return f"job.{path}" if path.partition(".")[0] == "spec" else path
+
+
 def _lineage(path: str) -> Sequence[str]:
     """The path itself, then what it is in: "a.b[].c", "a.b[]", "a.b", "a"."""
     found = [path]
@@ -109,10 +117,11 @@ def _lineage(path: str) -> Sequence[str]:
 
 
 def _in_options(violation: Violation, spec_in_file: bool) -> Violation:
-    if spec_in_file and violation.field.startswith("job.spec."):
-        option = f"--file, {violation.field.removeprefix('job.spec.')}"
+    field = _as_for_jobs(violation.field)
+    if spec_in_file and field.startswith("job.spec."):
+        option = f"--file, {field.removeprefix('job.spec.')}"
         return OptionViolation(violation.field, violation.description, option)
-    if violation.field == "job.spec" and violation.description == "is required":
+    if field == "job.spec" and violation.description == "is required":
         return OptionViolation(violation.field, _NOTHING_GIVEN)
     option = option_of(violation.field)
     if not option:
