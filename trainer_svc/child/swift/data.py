@@ -57,6 +57,7 @@ DROPPED: Mapping[Fate, str] = {
     Fate.TOO_LONG: TOO_LONG,
     Fate.NO_SUPERVISED_TOKENS: NO_SUPERVISED_TOKENS,
     Fate.REFUSED: REFUSED_BY_SWIFT,
+    Fate.REFUSED_KIND: REFUSED_BY_SWIFT,
 }
 
 
@@ -310,9 +311,11 @@ class Prepass:
         if reason is None:
             inspection.keep(tally, _kept(place, verdict))
             return True
-        if verdict.fate is Fate.REFUSED_KIND:  # it would be trained on all the same
-            raise data_failure(f"{place}: {verdict.why}", "Use a data set of dialogues.")
-        if verdict.fate is Fate.REFUSED and self._rules.strict:
+        if verdict.fate is Fate.REFUSED_KIND:  # strict or not: the whole source is of that kind
+            inspection.refuse_row(
+                data_failure(f"{place}: {verdict.why}", "Use a data set of dialogues.")
+            )
+        elif verdict.fate is Fate.REFUSED and self._rules.strict:
             inspection.refuse_row(
                 data_failure(
                     f"{place}: ms-swift's template does not take this row: {verdict.why}",
