@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from jinja2 import TemplateError
 
 from trainer_svc.child.turns.refusals import TurnsNotFound
-from trainer_svc.child.turns.shape import MARK, Shape, Slot, slots_of, stand_in
+from trainer_svc.child.turns.shape import MARK, Shape, slots_of, stand_in
 from trainer_svc.child.turns.template import Chat, Span, Template
 
 Place = tuple[int, int]
