@@ -17,7 +17,7 @@ from trainer_svc.child.failure import RunFailed
 from trainer_svc.child.run_spec import read_run_spec
 from trainer_svc.child.spool import Spool
 from trainer_svc.child.swift.data import SCRIPT, Prepass, SettledData, check_sources
-from trainer_svc.child.swift.environment import looking_environment
+from trainer_svc.child.swift.environment import STARTUP, looking_environment
 from trainer_svc.child.swift.process import Tree
 
 pytestmark = [pytest.mark.training, pytest.mark.timeout(300)]
@@ -115,7 +115,12 @@ def look(root: Path, model: Path, rows: list[Any], template: str, **spec: Any) -
 
 def learnt_by_swift(model: Path, template: str, file: Path) -> tuple[list[list[str]], int]:
     argv = [str(swift_python()), "-c", LEARNT, str(model), template, str(file)]
-    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
+    environment = {
+        **os.environ,
+        "CUDA_VISIBLE_DEVICES": "",
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": str(STARTUP),  # ms-swift imports torchvision, here without its extension
+    }
     printed = subprocess.run(argv, env=environment, capture_output=True, text=True, check=True)
     pieces, tokens = json.loads(printed.stdout.splitlines()[-1])
     return pieces, tokens
