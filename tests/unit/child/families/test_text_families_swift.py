@@ -17,9 +17,11 @@ from tests.unit.child.families.test_text_families import DIALOGUE, require_packa
 from tests.unit.child.families.texts import BY_NAME, NOT_IN_SWIFT, SWIFT
 from tests.unit.child.launching import call_warm
 from trainer_svc.child.dialogue import Message, as_chat
+from trainer_svc.child.swift.environment import STARTUP
 
 pytestmark = [pytest.mark.training, pytest.mark.timeout(600)]
 
+ENVIRONMENT = {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(STARTUP)}
 OFTEN = ("qwen3_first", "llama2", "phi3")
 ROWS: dict[str, Sequence[Message]] = {
     "single": (DIALOGUE[0], DIALOGUE[3]),
@@ -62,7 +64,7 @@ def test_ms_swift_learns_what_the_model_writes(names: Sequence[str], tmp_path: P
 
     done = subprocess.run(
         [str(swift_python()), "-c", LEARNT, json.dumps(asked), rows],
-        env={**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"},
+        env={**os.environ, **ENVIRONMENT},
         capture_output=True,
         text=True,
         check=False,
