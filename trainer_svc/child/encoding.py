@@ -199,8 +199,11 @@ def broken(why: str, fate: Fate = Fate.BROKEN) -> dict[str, Any]:
 def refused(error: Exception) -> dict[str, Any]:
     """The same of a row that the chat template, or what finds the turns in it, refuses."""
     found = (fate for refusal, fate in REFUSALS.items() if isinstance(error, refusal))
-    why = f"the chat template does not take this dialogue: {error}"
-    return broken(why, next(found, Fate.BROKEN))
+    fate = next(found, Fate.BROKEN)
+    # A refusal of ours says itself what the template does not take.
+    ours = fate is not Fate.BROKEN
+    why = str(error) if ours else f"the chat template does not take this dialogue: {error}"
+    return broken(why, fate)
 
 
 def sieve(

@@ -5,6 +5,7 @@ order, is run.py; how it starts, is stopped and ends, attempt.py. Drawn in
 ARCHITECTURE.md.
 """
 
+import multiprocessing
 import os
 import sys
 from collections.abc import Sequence
@@ -25,6 +26,9 @@ def main(arguments: Sequence[str]) -> int:
 def make_run(spec: RunSpec, spool: Spool, stop: StopRequests) -> Run:
     """The run, in a process whose environment is ready for it."""
     set_environment(spec)
+    # Processes that load batches have to be forks, also where Python would start them in another
+    # way: only these keep a step that is being finished from a stop request (stopping.py).
+    multiprocessing.set_start_method("fork", force=True)
     silence_known_notices()
     return Run(spec, spool, stop)
 

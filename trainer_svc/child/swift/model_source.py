@@ -51,9 +51,9 @@ def find_base(
         )
     else:
         folder, revision = _from_modelscope(run, swift, tree, cache, spool, found, weights)
+    require_no_code(folder, asked.name, run.trust_remote_code)
     if weights or isinstance(found, Path):
         require_weights(folder, asked.name)
-    require_no_code(folder, asked.name, run.trust_remote_code)
     require_as_sentencepiece(folder, asked.name)
     return BaseModel(asked.name, revision, folder)
 

@@ -38,6 +38,6 @@ class ThoughtLost(RowRefused):
 
     reason = "thought_not_rendered"
     hint = (
-        "Use a model whose chat template renders thoughts, take the thoughts out of the data, or"
-        " set strict to false to leave such rows out."
+        "Use a model whose chat template renders thoughts, put the thoughts into the answers, take"
+        " them out of the data, or set strict to false to leave such rows out."
     )

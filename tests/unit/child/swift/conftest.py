@@ -3,7 +3,9 @@
 import json
 from pathlib import Path
 
+import numpy
 import pytest
+from safetensors.numpy import save_file
 
 from tests.unit.child.swift.swift_runs import stand_in_environment
 
@@ -21,6 +23,7 @@ def model(tmp_path: Path) -> Path:
     folder.mkdir()
     (folder / "config.json").write_text(json.dumps({"model_type": "qwen3"}))
     (folder / "tokenizer.json").write_text("{}")
+    save_file({"weight": numpy.zeros(1)}, folder / "model.safetensors")
     return folder
 
 
