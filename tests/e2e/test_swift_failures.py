@@ -12,6 +12,7 @@ from svckit.spec import JobSpec
 from svckit.swift import SwiftRun, major_of, swift_argv
 from tests.support.assets import Assets
 from tests.support.swift import swift_python
+from trainer_svc.child.swift.environment import STARTUP
 from trainer_svc.domain.classify import EndFacts, ExitRecord, classify
 from trainer_svc.domain.runs import Cause, Failure
 from trainer_svc.supervisor.swift_environment import find_swift
@@ -20,7 +21,7 @@ pytestmark = [pytest.mark.training, pytest.mark.timeout(300)]
 
 
 def failure_of(model: str, data: str, output: Path) -> Failure:
-    """What is made of the end of `swift sft` itself, with nothing of ours before it."""
+    """What is made of the end of `swift sft` itself, prepared as in a run."""
     swift, why = find_swift(swift_python())
     assert swift is not None, why
     spec = JobSpec.from_mapping(
@@ -40,7 +41,7 @@ def failure_of(model: str, data: str, output: Path) -> Failure:
         stderr=subprocess.STDOUT,
         text=True,
         timeout=200,
-        env={**os.environ, "CUDA_VISIBLE_DEVICES": ""},
+        env={**os.environ, "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(STARTUP)},
     )
     ended = ExitRecord(done.returncode, None, killed_by_us=False)
     ending = classify(EndFacts(ended, tail=done.stdout))
