@@ -15,6 +15,7 @@ from tests.support.swift import swift_python
 from tests.unit.child.run_folders import RunFolder
 from tests.unit.child.swift.swift_runs import SwiftChild, make_swift_folder
 from trainer_svc.child.manifest import prove
+from trainer_svc.child.swift.environment import STARTUP
 
 pytestmark = [pytest.mark.training, pytest.mark.timeout(300)]
 
@@ -84,7 +85,12 @@ print(json.dumps([len(labels), sum(map(len, labels)), learnt]))
 
 def test_the_receipt_counts_what_ms_swift_itself_counts(whole: RunFolder, assets: Path) -> None:
     argv = [str(swift_python()), "-c", COUNTING, str(assets / "model"), str(assets / "train.jsonl")]
-    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
+    environment = {
+        **os.environ,
+        "CUDA_VISIBLE_DEVICES": "",
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": str(STARTUP),
+    }
 
     printed = subprocess.run(argv, env=environment, capture_output=True, text=True, check=True)
 
