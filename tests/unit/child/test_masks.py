@@ -280,6 +280,19 @@ def test_a_frame_that_depends_on_the_words_is_looked_for_in_each_row(plain_model
     ]
 
 
+def test_a_turn_without_loss_has_none_where_the_frame_depends_on_the_words(
+    plain_model: Path,
+) -> None:
+    tokenizer = tokenizer_of(plain_model)
+    tokenizer.chat_template = GREETS
+    short = dialogue_of([*CHAT[1:4], {"role": "assistant", "content": "Yes."}])
+    chat = [replace(turn, learnt=number != 1) for number, turn in enumerate(short)]
+
+    encoded = ChatEncoder(tokenizer, assistant_only=True).encode(chat)
+
+    assert supervised_runs(tokenizer, encoded) == ["Yes.<|im_end|>"]
+
+
 def test_a_template_that_swallows_an_answer_is_refused_row_by_row(plain_model: Path) -> None:
     tokenizer = tokenizer_of(plain_model)
     tokenizer.chat_template = (

@@ -443,6 +443,27 @@ def test_a_data_set_on_modelscope_goes_to_ms_swift_by_its_name_and_is_counted(
     assert (receipt["tokens"], receipt["supervised_tokens"]) == ("48", "16")
 
 
+@pytest.mark.parametrize("strict", [False, True])
+def test_preferences_on_modelscope_are_refused_strict_or_not(
+    tmp_path: Path, model: Path, stand_in: Path, strict: bool
+) -> None:
+    folder = make_swift_folder(
+        tmp_path / "job",
+        model,
+        "somebody/preferences",
+        stand_in,
+        document={"allow_hub": True},
+        spec={"strict": strict, "max_dropped_fraction": 0.5},
+    )
+
+    run(folder)
+
+    failure = folder.result["failure"]
+    assert failure["cause"] == "FAILURE_CAUSE_DATASET_INVALID"
+    assert "somebody/preferences:row 8: this is preference data" in failure["message"]
+    assert "SWIFT_STARTED" not in folder.event_types()
+
+
 @pytest.mark.parametrize("trusted", [False, True])
 def test_a_data_set_that_brings_code_ends_the_run_whether_or_not_the_model_may(
     tmp_path: Path, model: Path, stand_in: Path, trusted: bool

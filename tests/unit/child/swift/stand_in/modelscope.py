@@ -1,4 +1,4 @@
-"""A stand-in for ModelScope's library: data sets of eight rows, of which one brings code."""
+"""A stand-in for ModelScope's library: data sets of eight rows, also with code and of preferences."""
 
 from __future__ import annotations
 
@@ -27,7 +27,10 @@ class MsDataset:
             Path("canary").write_text("ran")
         turns = [("user", "what is this"), ("assistant", "a row")]
         messages = [{"role": role, "content": content} for role, content in turns]
-        return [{"messages": messages} for _ in range(ROWS)]
+        rows: list[dict[str, Any]] = [{"messages": messages} for _ in range(ROWS)]
+        if name.endswith("/preferences"):
+            rows[-1]["rejected_response"] = "a worse row"
+        return rows
 
 
 def snapshot_download(name: str, revision: str, allow_patterns: list[str]) -> str:
