@@ -1,4 +1,4 @@
-"""A stand-in for ModelScope's library: data sets of eight rows, also with code and of preferences."""
+"""A stand-in for ModelScope's library: data sets of eight rows, with code or preferences."""
 
 from __future__ import annotations
 
