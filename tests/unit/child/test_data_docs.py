@@ -17,6 +17,7 @@ from trainer_svc.child.rows.layout import find_layout
 from trainer_svc.child.rows.refusals import UNSUPPORTED_MEDIA, UNSUPPORTED_TOOLS
 from trainer_svc.child.run_spec import read_run_spec
 from trainer_svc.child.spool import Spool
+from trainer_svc.child.turns.refusals import NoSystemRole, ThoughtLost, TurnsNotFound
 
 DOCUMENT = (Path(__file__).parents[3] / "docs" / "data.md").read_text("utf-8")
 EXAMPLE = re.compile(
@@ -52,6 +53,7 @@ def test_every_reason_is_in_the_table() -> None:
     reasons = {
         *Unusable, MALFORMED, TOO_LONG, NO_SUPERVISED_TOKENS, UNSUPPORTED_TOOLS, UNSUPPORTED_MEDIA,
         IMAGE_MISSING, IMAGE_BROKEN, IMAGES_DO_NOT_MATCH,
+        NoSystemRole.reason, ThoughtLost.reason, TurnsNotFound.reason,
     }  # fmt: skip
 
     assert reasons == set(re.findall(r"^\| `(\w+)` \|", DOCUMENT, re.M))

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 
 from svckit.spec.wire import spec_from_proto
 from svckit.swift import SwiftRun, swift_argv
+from tests.support.eventually import eventually_sync
 from tests.support.swift import swift_python
 from tests.unit.child.swift.swift_runs import make_swift_folder
 from trainer_svc.child.failure import RunFailed
@@ -18,7 +20,7 @@ from trainer_svc.child.run_spec import read_run_spec
 from trainer_svc.child.spool import Spool
 from trainer_svc.child.swift.data import SCRIPT, Prepass, SettledData, check_sources
 from trainer_svc.child.swift.environment import STARTUP, looking_environment
-from trainer_svc.child.swift.process import Tree
+from trainer_svc.child.swift.process import Program
 
 pytestmark = [pytest.mark.training, pytest.mark.timeout(300)]
 
@@ -97,18 +99,21 @@ def look(root: Path, model: Path, rows: list[Any], template: str, **spec: Any) -
         root / "job", model, data, swift_python(), spec={"swift": options, **spec}
     )
     run = read_run_spec(folder.path)
-    cache, tree = root / "cache", Tree()
+    cache = root / "cache"
     cache.mkdir()
     spool = Spool(root / "spool.jsonl")
+    argv = [str(swift_python()), str(SCRIPT)]
+    # Not by a Tree: that would end all processes below this one, those of other tests too.
+    program = Program(argv, looking_environment(run, cache, False), root, asks=True)
     try:
-        argv = [str(swift_python()), str(SCRIPT)]
-        program = tree.start(argv, looking_environment(run, cache, False), root, asks=True)
         checked = check_sources(run, cache, spool)
         words = SwiftRun(str(root / "out"), train=checked.words("train"), text_only=False)
         command = swift_argv(spec_from_proto(run.spec), words, 4)[1:]
         settled = Prepass(program, run, spool).settle(checked, command)
     finally:
-        tree.end()
+        if program.poll() is None:
+            os.kill(program.pid, signal.SIGKILL)
+        eventually_sync(lambda: program.poll() is not None, 10, "the look has ended")
         spool.close()
     return Look(checked.file("train"), settled)
 
