@@ -23,6 +23,7 @@ from tunewright.jobs import Job
 from tunewright.v1 import trainer_pb2
 
 from tests.support import scripted_training
+from tests.support.alive import is_running
 from tests.support.eventually import eventually_sync
 from tests.support.proxy import Relay, relay_to
 from tests.support.stack import ServiceProcess, end_runs_below
@@ -292,14 +293,6 @@ def kill_tree(installation: Installation, trainer: str, job: Job, attempt: int =
         os.kill(recorded[name]["pid"], signal.SIGKILL)
     for name in ("shim", "child"):
         eventually_sync(lambda: not is_running(recorded[name]["pid"]), 10, f"{name} is gone")  # noqa: B023 # called at once
-
-
-def is_running(pid: int) -> bool:
-    """True for a living process; a zombie is none."""
-    try:
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
 
 
 def processes_of(workspace: Path) -> list[int]:

@@ -8,9 +8,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
+from tests.support.alive import is_running
 from tests.support.eventually import eventually_sync
 from tests.unit.child.conftest import WHOLE
 from tests.unit.child.launching import call_warm, launch
@@ -294,14 +294,6 @@ def test_a_pause_before_the_first_step_stops_without_a_checkpoint(
     assert not list(folder.cache.iterdir())
 
 
-def is_alive(process: psutil.Process) -> bool:
-    """True for a living process; a zombie is none."""
-    try:
-        return process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
-
-
 def encoding_run(assets: Path, root: Path) -> RunFolder:
     """A run with so many rows that several processes encode them."""
     line = (assets / "train.jsonl").read_text().splitlines()[0]
@@ -324,7 +316,9 @@ def test_a_stop_while_processes_encode_rows_is_a_stop(
     assert process.wait() == 0, process.output()
     assert folder.result["outcome"] == "STOPPED"
     assert not list(folder.cache.iterdir())
-    eventually_sync(lambda: not any(map(is_alive, workers)), 10, "the workers are gone")
+    eventually_sync(
+        lambda: not any(is_running(one.pid) for one in workers), 10, "the workers are gone"
+    )
 
 
 def test_a_process_that_is_killed_while_it_encodes_is_taken_for_memory(

@@ -44,10 +44,11 @@ def adopt_orphans() -> None:
 
 
 class Tree:
-    """All processes below this one."""
+    """All processes below this one, but for those that were there before, and what they start."""
 
     def __init__(self) -> None:
         self._programs: dict[int, Program] = {}
+        self._others = _below()
 
     def start(
         self, argv: Sequence[str], environment: Mapping[str, str], folder: Path, asks: bool = False
@@ -60,13 +61,20 @@ class Tree:
     def end(self) -> None:
         """Ends every process, in sessions of their own too; returns when none is left. Safe to
         call twice."""
-        while below := _below():
+        while below := self._below():
             for process in below:
                 with suppress(psutil.Error):
                     process.kill()
             for process in below:
                 self._reap(process.pid)
             time.sleep(_PAUSE_SECONDS)
+
+    def _below(self) -> list[psutil.Process]:
+        others = set(self._others)
+        for process in self._others:
+            with suppress(psutil.Error):
+                others.update(process.children(recursive=True))
+        return [process for process in _below() if process not in others]
 
     def _reap(self, pid: int) -> None:
         if pid in self._programs:
