@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.harness import Installation, installation_at, is_running
+from tests.faults.harness import Installation, installation_at
 from tests.faults.nothing_lost import check_nothing_lost, steps
+from tests.support.alive import is_running
 from tests.support.eventually import eventually_sync
 
 # Longer than a connection takes to be tried again (5 s), as in production.

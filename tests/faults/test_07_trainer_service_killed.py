@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from tests.faults.harness import Installation, armed, crashes_at, is_running
+from tests.faults.harness import Installation, armed, crashes_at
 from tests.faults.nothing_lost import check_nothing_lost, events, steps
+from tests.support.alive import is_running
 
 
 def test_07_child_outlives_its_trainer_service(installation: Installation) -> None:

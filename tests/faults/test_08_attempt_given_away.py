@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 
-from tests.faults.harness import PATIENCE_SECONDS, Installation, is_running
+from tests.faults.harness import PATIENCE_SECONDS, Installation
 from tests.faults.nothing_lost import await_whole_run, check_nothing_lost, moves, steps
+from tests.support.alive import is_running
 
 
 def test_08_old_tree_ends_before_new_work(losing: Installation) -> None:

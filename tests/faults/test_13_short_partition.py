@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from tests.faults.harness import Installation, is_running
+from tests.faults.harness import Installation
 from tests.faults.nothing_lost import check_nothing_lost, moves, steps
+from tests.support.alive import is_running
 
 
 def test_13_the_same_attempt_goes_on(bare: Installation) -> None:

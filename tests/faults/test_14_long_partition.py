@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from tests.faults.harness import Installation, is_running
+from tests.faults.harness import Installation
 from tests.faults.nothing_lost import await_whole_run, check_nothing_lost, moves, steps
+from tests.support.alive import is_running
 
 
 def test_14_old_child_is_ended_and_one_success_remains(losing: Installation) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import psutil
 
-from tests.faults.harness import Installation, is_running
+from tests.faults.harness import Installation
 from tests.faults.nothing_lost import await_whole_run, check_nothing_lost, moves, steps
+from tests.support.alive import is_running
 
 
 def test_15_lost_by_unacknowledged_heartbeats(losing: Installation) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from tests.faults.harness import Installation, is_running
+from tests.faults.harness import Installation
 from tests.faults.nothing_lost import check_nothing_lost, events, moves, stored_entries
+from tests.support.alive import is_running
 
 
 def test_17_the_intent_survives_both_services(bare: Installation) -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import psutil
 import pytest
 
-from tests.faults.harness import Installation, is_running
+from tests.faults.harness import Installation
 from tests.faults.nothing_lost import check_nothing_lost, moves
 from tests.support import daemon_below
+from tests.support.alive import is_running
 from tests.support.eventually import eventually_sync
 
 

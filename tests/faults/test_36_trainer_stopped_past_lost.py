@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from tests.faults.attempt_gate import waiting_for
-from tests.faults.harness import Installation, is_running, start_all
+from tests.faults.harness import Installation, start_all
 from tests.faults.nothing_lost import check_nothing_lost, events, moves
+from tests.support.alive import is_running
 from tests.support.eventually import eventually_sync
 from tests.support.stopping import let_go_on, stop_processes, stopping, stops_at
 

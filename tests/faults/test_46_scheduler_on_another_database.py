@@ -10,9 +10,10 @@ import pytest
 from tunewright.errors import NotFound
 from tunewright.jobs import Job
 
-from tests.faults.harness import PATIENCE_SECONDS, Installation, is_running
+from tests.faults.harness import PATIENCE_SECONDS, Installation
 from tests.faults.nothing_lost import check_nothing_lost, moves, steps, stored_entries
 from tests.faults.subscriber import Subscriber
+from tests.support.alive import is_running
 from tests.support.eventually import eventually_sync
 
 UNKNOWN = "runs that this database does not know"

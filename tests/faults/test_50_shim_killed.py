@@ -9,8 +9,9 @@ import pytest
 from tunewright.v1 import job_pb2
 
 from tests.faults.attempt_gate import waiting_for
-from tests.faults.harness import PATIENCE_SECONDS, Installation, is_running
+from tests.faults.harness import PATIENCE_SECONDS, Installation
 from tests.faults.nothing_lost import check_nothing_lost, events, moves, steps
+from tests.support.alive import is_running
 from tests.support.eventually import eventually_sync
 
 
